@@ -1,0 +1,25 @@
+"""MAMP, masked motion prediction for skeletons, inside MMAction2.
+
+Importing the package mends what keeps today's toolbox from running
+(:mod:`mamp_mmaction.compat`) and registers every component. Import it
+before ``mmaction.apis`` or ``mmaction.models``; configs do so through
+``custom_imports``.
+"""
+
+from .compat import check_mmcv, repair_toolbox
+
+check_mmcv()
+repair_toolbox()
+
+from . import datasets, engine, evaluation, models  # noqa: E402
+from .motion_mask import motion_aware_mask  # noqa: E402
+from .version import __version__  # noqa: E402
+
+__all__ = [
+    '__version__',
+    'datasets',
+    'engine',
+    'evaluation',
+    'models',
+    'motion_aware_mask',
+]

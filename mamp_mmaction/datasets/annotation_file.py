@@ -1,0 +1,277 @@
+"""The annotation file: the toolbox's pickle of splits and skeletons.
+
+A file holds ``{'split': {name: [frame_dir, ...]}, 'annotations': [...]}``,
+optionally with ``'classes'``, the class names. An annotation has at least
+``frame_dir`` (its name), ``label``, ``total_frames`` (T) and ``keypoint``, a
+float32 array (M, T, V, C) in the recording's units.
+"""
+
+import codecs
+import os
+import pickle
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional, Union
+
+import numpy as np
+
+REQUIRED_KEYS = ('frame_dir', 'label', 'total_frames', 'keypoint')
+
+
+def write_annotations(
+    path: Union[str, Path],
+    split: dict[str, Sequence[str]],
+    annotations: Sequence[dict],
+    classes: Optional[Sequence[str]] = None,
+) -> None:
+    """Write an annotation file; on failure nothing is left under its name.
+
+    Args:
+        path (str or Path): The file, ending in ``.pkl``. Missing folders are
+            created, an existing file is replaced.
+        split (dict[str, list[str]]): The samples of each split by their
+            ``frame_dir``.
+        annotations (list[dict]): The samples, as the module describes them.
+            More keys than those are kept.
+        classes (list[str], optional): The class names in the order of the
+            labels. Defaults to None.
+
+    Raises:
+        ValueError: The suffix is another, a split names an unknown sample,
+            two samples bear one name, or a sample is not as described.
+    """
+    path = Path(path)
+    if path.suffix != '.pkl':
+        raise ValueError(
+            f'{path}: the toolbox reads annotation files that end in .pkl; '
+            f'found the suffix {path.suffix!r}.'
+        )
+    for annotation in annotations:
+        _check_annotation(annotation, classes)
+    _check_names(split, annotations)
+    content = {
+        'split': {name: list(samples) for name, samples in split.items()},
+        'annotations': list(annotations),
+    }
+    if classes is not None:
+        content['classes'] = list(classes)
+    _write_pickle(path, content)
+
+
+def read_annotations(path: Union[str, Path]) -> dict:
+    """Read an annotation file without running any code that it may carry.
+
+    Args:
+        path (str or Path): A file of the form that the module describes, or a
+            pickled list of annotations without splits.
+
+    Returns:
+        dict: The file's content: ``split``, ``annotations`` and what else it
+        holds. A bare list has an empty ``split``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no pickle, a pickle of something else, or one that
+            asks for more than plain values and numpy arrays.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{path}: there is no such annotation file (working directory '
+            f'{os.getcwd()}).'
+        )
+    content = _read_pickle(path)
+    if isinstance(content, list):
+        content = {'split': {}, 'annotations': content}
+    _check_content(path, content)
+    return content
+
+
+def summarise(
+    split: dict[str, Sequence[str]], annotations: Sequence[dict]
+) -> str:
+    """Say in a few lines what an annotation file holds.
+
+    Args:
+        split (dict[str, list[str]]): The samples of each split by name.
+        annotations (list[dict]): The samples, at least one.
+
+    Returns:
+        str: Numbers of sequences, classes, persons, joints and frames.
+    """
+    shapes = [annotation['keypoint'].shape for annotation in annotations]
+    labels = Counter(int(annotation['label']) for annotation in annotations)
+    frames = [shape[1] for shape in shapes]
+    per_class = sorted(labels.values())
+    joints = sorted({f'{v} x {c}' for _, _, v, c in shapes})
+    rows = [
+        ('sequences', f'{len(annotations)}'),
+        *((f'  {name}', f'{len(samples)}') for name, samples in split.items()),
+        ('classes', f'{len(labels)}, {_span(per_class)} sequences each'),
+        ('persons', _counts(Counter(shape[0] for shape in shapes))),
+        ('joints x coordinates', ', '.join(joints)),
+        ('frames', f'{_span(frames)}, median {np.median(frames):g}'),
+    ]
+    width = max(len(title) for title, _ in rows)
+    return '\n'.join(f'{title:<{width}}  {text}' for title, text in rows)
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f'{low}' if low == high else f'{low} to {high}'
+
+
+def _counts(counter: Counter) -> str:
+    return ', '.join(
+        f'{k} in {n} sequences' for k, n in sorted(counter.items())
+    )
+
+
+def _check_annotation(
+    annotation: dict, classes: Optional[Sequence[str]]
+) -> None:
+    """Raise ValueError unless an annotation is as the module describes it."""
+    name = annotation.get('frame_dir')
+    missing = [key for key in REQUIRED_KEYS if key not in annotation]
+    if missing:
+        raise ValueError(
+            f'sample {name!r} lacks {missing}; every annotation has '
+            f'{list(REQUIRED_KEYS)}.'
+        )
+    keypoint = annotation['keypoint']
+    if not isinstance(keypoint, np.ndarray) or keypoint.dtype != np.float32:
+        found = getattr(keypoint, 'dtype', type(keypoint).__name__)
+        raise ValueError(
+            f'sample {name!r}: keypoint is {found}, expected a numpy array of '
+            'float32 (coarser types round away the motion between frames).'
+        )
+    if keypoint.ndim != 4 or 0 in keypoint.shape:
+        raise ValueError(
+            f'sample {name!r}: keypoint has the shape {keypoint.shape}, '
+            'expected (persons, frames, joints, coordinates), none of them 0.'
+        )
+    if not np.isfinite(keypoint).all():
+        raise ValueError(
+            f'sample {name!r}: keypoint holds NaN or infinite values; write '
+            'zeros for joints or persons that are absent.'
+        )
+    if annotation['total_frames'] != keypoint.shape[1]:
+        raise ValueError(
+            f'sample {name!r}: total_frames is {annotation["total_frames"]}, '
+            f'but keypoint has {keypoint.shape[1]} frames.'
+        )
+    label = annotation['label']
+    if not isinstance(label, (int, np.integer)) or label < 0:
+        raise ValueError(
+            f'sample {name!r}: label is {label!r}, expected an integer from 0.'
+        )
+    if classes is not None and label >= len(classes):
+        raise ValueError(
+            f'sample {name!r}: label is {label}, but there are '
+            f'{len(classes)} classes (0 to {len(classes) - 1}).'
+        )
+
+
+def _check_names(
+    split: dict[str, Sequence[str]], annotations: Sequence[dict]
+) -> None:
+    """Raise ValueError where names are ambiguous or name no sample."""
+    names = Counter(annotation['frame_dir'] for annotation in annotations)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise ValueError(
+            f'{len(twice)} frame_dir occur more than once, the first is '
+            f'{twice[0]!r}; splits tell samples apart by it.'
+        )
+    for split_name, samples in split.items():
+        unknown = [name for name in samples if name not in names]
+        if unknown:
+            raise ValueError(
+                f'split {split_name!r} names {len(unknown)} samples that have '
+                f'no annotation, the first is {unknown[0]!r}.'
+            )
+
+
+def _check_content(path: Path, content: object) -> None:
+    """Raise ValueError unless a file's content has the toolbox's form."""
+    form = "{'split': {name: [...]}, 'annotations': [...]} or a list"
+    if not isinstance(content, dict):
+        raise ValueError(
+            f'{path}: holds a {type(content).__name__}, expected {form}.'
+        )
+    missing = [key for key in ('split', 'annotations') if key not in content]
+    if missing:
+        raise ValueError(
+            f'{path}: lacks {missing} (it has {list(content)[:8]}), '
+            f'expected {form}.'
+        )
+    for key, kind in (('split', dict), ('annotations', list)):
+        if not isinstance(content[key], kind):
+            raise ValueError(
+                f'{path}: {key!r} is a {type(content[key]).__name__}, '
+                f'expected {form}.'
+            )
+
+
+def _write_pickle(path: Path, content: dict) -> None:
+    """Write to a temporary name in the same folder, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        with open(temporary, 'wb') as file:
+            pickle.dump(content, file, protocol=pickle.HIGHEST_PROTOCOL)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_pickle(path: Path) -> object:
+    with open(path, 'rb') as file:
+        unpickler = _PlainUnpickler(file)
+        try:
+            return unpickler.load()
+        except _RefusedGlobalError as error:
+            raise ValueError(
+                f'{path}: refused, since it asks for {error}. An annotation '
+                'file holds dicts, lists, strings, numbers and numpy arrays '
+                'only; write it anew from those.'
+            ) from None
+        except Exception as error:  # what a broken pickle raises is anything
+            raise ValueError(
+                f'{path}: cannot be read as a pickle '
+                f'({type(error).__name__}: {error}); it is truncated or of '
+                'another format.'
+            ) from error
+
+
+class _RefusedGlobalError(Exception):
+    """A pickle names something that no annotation file needs."""
+
+
+# Found by asking numpy itself: numpy 2 moved these from numpy.core to
+# numpy._core, and a file written under either is read under either.
+_ALLOWED_GLOBALS = {
+    'numpy.ndarray': np.ndarray,
+    'numpy.dtype': np.dtype,
+    'numpy.core.multiarray._reconstruct': np.zeros(1).__reduce__()[0],
+    'numpy.core.multiarray.scalar': np.float32(0).__reduce__()[0],
+    'numpy.core.numeric._frombuffer': np.zeros(1).__reduce_ex__(5)[0],
+    # Bytes and sets below pickle protocol 4; mmengine dumps at 2.
+    '_codecs.encode': codecs.encode,
+    'builtins.bytes': bytes,
+    'builtins.bytearray': bytearray,
+    'builtins.set': set,
+}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Unpickles plain values and numpy arrays, refuses everything else."""
+
+    def find_class(self, module: str, name: str) -> object:
+        """Look a global up in the allowed ones instead of importing it."""
+        key = f'{module}.{name}'.replace('numpy._core.', 'numpy.core.')
+        key = key.replace('__builtin__.', 'builtins.')
+        if key not in _ALLOWED_GLOBALS:
+            raise _RefusedGlobalError(f'{module}.{name}')
+        return _ALLOWED_GLOBALS[key]

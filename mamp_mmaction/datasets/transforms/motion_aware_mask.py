@@ -1,0 +1,104 @@
+import numpy as np
+import torch
+from mmaction.registry import TRANSFORMS
+from mmcv.transforms import BaseTransform
+
+from mamp_mmaction.motion_mask import motion_aware_mask, num_visible_tokens
+from mamp_mmaction.patches import num_segments
+
+from ..sample_name import sample_name
+
+
+@TRANSFORMS.register_module()
+class MotionAwareMask(BaseTransform):
+    """Draw the mask of every person by :func:`motion_aware_mask`.
+
+    It stands between ``FormatGCNInput`` and
+    ``PackActionInputs(algorithm_keys=('mask', ))``, which hands the mask to
+    the model as ``data_sample.mask``.
+
+    Source: the paper's motion-aware masking.
+
+    Required Keys:
+
+        - keypoint
+        - sample_idx (where ``seed`` is set)
+
+    Added Keys:
+
+        - mask (torch.Tensor): Bool, (M, L) with L = T / t_patch_size * V;
+          True where a token is hidden from the encoder.
+
+    Args:
+        mask_ratio (float): Share of the tokens that is masked, in (0, 1).
+            Defaults to 0.9.
+        tau (float): Temperature of the motion; 0 masks at random.
+            Defaults to 0.8.
+        t_patch_size (int): Frames of one patch. Defaults to 4.
+        seed (int, optional): Where given, a sample's mask depends on this
+            number and on the sample alone, so that validation losses can be
+            compared between epochs and runs. None draws a new mask every
+            time. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        mask_ratio: float = 0.9,
+        tau: float = 0.8,
+        t_patch_size: int = 4,
+        seed: int | None = None,
+    ) -> None:
+        num_visible_tokens(10**9, mask_ratio)
+        if not tau >= 0:
+            raise ValueError(f'tau={tau} must not be negative.')
+        self.mask_ratio = mask_ratio
+        self.tau = tau
+        self.t_patch_size = t_patch_size
+        self.seed = seed
+
+    def _uniform(self, results: dict, shape: tuple) -> np.ndarray:
+        """Noise in [0, 1), (M, L)."""
+        if self.seed is None:
+            return np.random.random(shape)
+        rng = np.random.default_rng([self.seed, results['sample_idx']])
+        return rng.random(shape)
+
+    def transform(self, results: dict) -> dict:
+        """Add the mask for ``keypoint`` (1, M, T, V, C).
+
+        Args:
+            results (dict): The result dict.
+
+        Returns:
+            dict: The result dict with ``mask`` (M, L).
+
+        Raises:
+            ValueError: If the sample, which is named, has several clips,
+                or is not laid out by ``FormatGCNInput``.
+        """
+        keypoint = results['keypoint']
+        if keypoint.ndim != 5 or keypoint.shape[0] != 1:
+            raise ValueError(
+                'MotionAwareMask needs one clip of shape (1, persons, frames,'
+                f' joints, channels), but {sample_name(results)} has '
+                f'{keypoint.shape}: put it behind FormatGCNInput and use '
+                'num_clips=1.'
+            )
+        _, M, T, V, _ = keypoint.shape
+        shape = (M, num_segments(T, self.t_patch_size) * V)
+        mask = motion_aware_mask(
+            keypoint[0],
+            self._uniform(results, shape),
+            mask_ratio=self.mask_ratio,
+            tau=self.tau,
+            t_patch_size=self.t_patch_size,
+        )
+        results['mask'] = torch.from_numpy(mask)
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(mask_ratio={self.mask_ratio}, '
+            f'tau={self.tau}, t_patch_size={self.t_patch_size}, '
+            f'seed={self.seed})'
+        )

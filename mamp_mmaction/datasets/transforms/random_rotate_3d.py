@@ -1,0 +1,81 @@
+from collections.abc import Sequence
+
+import numpy as np
+from mmaction.registry import TRANSFORMS
+from mmcv.transforms import BaseTransform
+
+from ..sample_name import sample_name
+
+
+def rotation_matrix(angles: Sequence[float]) -> np.ndarray:
+    """Rotation about x, then y, then z: Rz @ Ry @ Rx.
+
+    Each factor turns clockwise when its axis points at the viewer, the
+    transpose of the usual right-handed matrix.
+
+    Args:
+        angles (Sequence[float]): Angles about x, y and z in radians.
+
+    Returns:
+        np.ndarray: float32 matrix of shape (3, 3), applied as ``R @ xyz``.
+    """
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    about_x = np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
+    about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
+    about_z = np.array([[cz, sz, 0], [-sz, cz, 0], [0, 0, 1]])
+    return (about_z @ about_y @ about_x).astype(np.float32)
+
+
+@TRANSFORMS.register_module()
+class RandomRotate3D(BaseTransform):
+    """Turn all persons of a sample by one random rotation.
+
+    Source: the paper's data processing.
+
+    A confidence channel (``keypoint_score``) is left alone.
+
+    Required Keys:
+
+        - keypoint
+
+    Modified Keys:
+
+        - keypoint
+
+    Args:
+        max_angle (float): The angles about x, y and z are drawn from
+            U(-max_angle, max_angle), in radians. Defaults to 0.3.
+    """
+
+    def __init__(self, max_angle: float = 0.3) -> None:
+        if not 0 <= max_angle <= np.pi:
+            raise ValueError(
+                f'max_angle={max_angle} must be in [0, pi]: it is in radians.'
+            )
+        self.max_angle = max_angle
+
+    def transform(self, results: dict) -> dict:
+        """Rotate ``keypoint`` (M, T, V, 3).
+
+        Args:
+            results (dict): The result dict.
+
+        Returns:
+            dict: The result dict.
+
+        Raises:
+            ValueError: If the sample, which is named, is not 3D.
+        """
+        keypoint = results['keypoint']
+        if keypoint.shape[-1] != 3:
+            raise ValueError(
+                f'RandomRotate3D needs three coordinates a joint, but '
+                f'{sample_name(results)} has a keypoint of shape '
+                f'{keypoint.shape}: leave the rotation out of a 2D pipeline.'
+            )
+        angles = np.random.uniform(-self.max_angle, self.max_angle, size=3)
+        results['keypoint'] = keypoint @ rotation_matrix(angles).T
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(max_angle={self.max_angle})'

@@ -1,0 +1,3 @@
+from .masked_motion_metric import MaskedMotionMetric
+
+__all__ = ['MaskedMotionMetric']

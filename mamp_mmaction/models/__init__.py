@@ -1,0 +1,17 @@
+from .linear_probe_head import LinearProbeHead
+from .mamp import MAMP
+from .mamp_decoder import MAMPDecoder
+from .mamp_finetune_head import MAMPFinetuneHead
+from .mamp_transformer import MAMPTransformer
+from .motion_prediction_head import MotionPredictionHead
+from .skeleton_data_preprocessor import SkeletonDataPreprocessor
+
+__all__ = [
+    'MAMP',
+    'LinearProbeHead',
+    'MAMPDecoder',
+    'MAMPFinetuneHead',
+    'MAMPTransformer',
+    'MotionPredictionHead',
+    'SkeletonDataPreprocessor',
+]

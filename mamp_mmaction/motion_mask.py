@@ -1,0 +1,138 @@
+"""The motion-aware mask: which tokens the encoder sees.
+
+To try another mask strategy, change :func:`motion_aware_mask` or write a
+transform beside :class:`MotionAwareMask` that fills ``results['mask']``;
+nothing else in the package knows how a mask was made.
+"""
+
+import numpy as np
+
+from .patches import num_segments
+
+EPS = 1e-10
+
+
+def num_visible_tokens(num_tokens: int, mask_ratio: float) -> int:
+    """Number of tokens per person that stay visible, int(L * (1 - ratio)).
+
+    The truncation acts on the floating-point product, as in the published
+    results: 750 tokens at a ratio of 0.9 keep 74.
+
+    Args:
+        num_tokens (int): Tokens per person, L.
+        mask_ratio (float): Share of the tokens that is masked.
+
+    Returns:
+        int: Tokens that stay visible.
+
+    Raises:
+        ValueError: If the ratio is outside (0, 1), or leaves nothing to see
+            or nothing to predict.
+    """
+    if not 0 < mask_ratio < 1:
+        raise ValueError(
+            f'mask_ratio={mask_ratio} is outside (0, 1): it is the share of '
+            'the tokens that is hidden from the encoder, 0.9 in the paper.'
+        )
+    visible = int(num_tokens * (1 - mask_ratio))
+    if not 0 < visible < num_tokens:
+        raise ValueError(
+            f'mask_ratio={mask_ratio} keeps {visible} of {num_tokens} tokens '
+            'per person: choose a ratio that leaves tokens both to see and '
+            'to predict.'
+        )
+    return visible
+
+
+def motion_intensity(keypoint: np.ndarray, t_patch_size: int) -> np.ndarray:
+    """Mean absolute change of every token since the segment before.
+
+    Args:
+        keypoint (np.ndarray): Skeletons of shape (M, T, V, C).
+        t_patch_size (int): Frames of one patch, u.
+
+    Returns:
+        np.ndarray: Intensities of shape (M, T / u * V), in the skeleton's
+        units; the first segment repeats the second.
+
+    Raises:
+        ValueError: If T is no multiple of u, or a single segment.
+    """
+    M, T, V, C = keypoint.shape
+    segments = num_segments(T, t_patch_size)
+    if segments < 2:
+        raise ValueError(
+            f'{T} frames are a single segment of t_patch_size={t_patch_size}:'
+            ' motion needs at least two; use longer clips, a smaller patch, '
+            'or tau=0 for a random mask.'
+        )
+    change = np.abs(keypoint[:, t_patch_size:] - keypoint[:, :-t_patch_size])
+    change = change.reshape(M, segments - 1, t_patch_size, V, C)
+    intensity = change.mean(axis=(2, 4))  # (M, T / u - 1, V)
+    intensity = np.concatenate([intensity[:, :1], intensity], axis=1)
+    return intensity.reshape(M, segments * V)
+
+
+def motion_aware_mask(
+    keypoint: np.ndarray,
+    uniform: np.ndarray,
+    *,
+    mask_ratio: float,
+    tau: float,
+    t_patch_size: int,
+) -> np.ndarray:
+    """Mask moving joints more often than still ones.
+
+    Source: the paper's motion-aware masking strategy.
+
+    Every token is ranked by ``log(pi) + Gumbel noise``, where ``pi`` is a
+    softmax of the motion intensity over the person's tokens at temperature
+    ``tau * max intensity``; the lowest stay visible. The softmax divides all
+    tokens of a person by one number, which no ranking can see, so the scores
+    are taken before that division.
+
+    Args:
+        keypoint (np.ndarray): Skeletons of shape (M, T, V, C).
+        uniform (np.ndarray): Noise in [0, 1) of shape (M, L), where L is
+            T / t_patch_size * V.
+        mask_ratio (float): Share of the tokens that is masked, in (0, 1).
+        tau (float): Temperature; small values follow the motion strictly.
+            0 ignores the motion: a uniformly random mask.
+        t_patch_size (int): Frames of one patch.
+
+    Returns:
+        np.ndarray: Bool, (M, L), True where a token is masked. Every person
+        keeps ``int(L * (1 - mask_ratio))`` tokens.
+
+    Raises:
+        ValueError: If an argument is out of range or a shape does not fit.
+    """
+    if keypoint.ndim != 4:
+        raise ValueError(
+            'keypoint must have shape (persons, frames, joints, channels), '
+            f'got {keypoint.shape}.'
+        )
+    M, T, V, _ = keypoint.shape
+    num_tokens = num_segments(T, t_patch_size) * V
+    if uniform.shape != (M, num_tokens):
+        raise ValueError(
+            f'uniform must have shape (persons, tokens) = {(M, num_tokens)} '
+            f'for a keypoint of shape {keypoint.shape} and '
+            f't_patch_size={t_patch_size}, got {uniform.shape}.'
+        )
+    if not tau >= 0:
+        raise ValueError(f'tau={tau} must not be negative.')
+    visible = num_visible_tokens(num_tokens, mask_ratio)
+
+    if tau == 0:
+        score = uniform
+    else:
+        intensity = motion_intensity(keypoint, t_patch_size)
+        peak = intensity.max(axis=1, keepdims=True)
+        gumbel = -np.log(-np.log(uniform + EPS) + EPS)
+        score = intensity / (tau * peak + EPS) + gumbel
+
+    lowest = np.argpartition(score, visible - 1, axis=1)[:, :visible]
+    mask = np.ones((M, num_tokens), dtype=bool)
+    np.put_along_axis(mask, lowest, False, axis=1)
+    return mask
