@@ -1,4 +1,6 @@
+import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ from mmengine.registry import init_default_scope
 import mamp_mmaction  # noqa: F401
 
 DATA = Path(__file__).parent / 'data'
+TOOLS = Path(__file__).parents[1] / 'tools'
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +24,21 @@ def _default_scope():
 def _seed():
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def load_tool():
+    """Imports a script of tools/ by its path without ``.py``."""
+
+    def load(name):
+        path = TOOLS / f'{name}.py'
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(params=['joints20_one_person', 'ntu25_two_person'])

@@ -12,7 +12,6 @@ import pickle
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Union
 
 import numpy as np
 
@@ -20,10 +19,10 @@ REQUIRED_KEYS = ('frame_dir', 'label', 'total_frames', 'keypoint')
 
 
 def write_annotations(
-    path: Union[str, Path],
+    path: str | Path,
     split: dict[str, Sequence[str]],
     annotations: Sequence[dict],
-    classes: Optional[Sequence[str]] = None,
+    classes: Sequence[str] | None = None,
 ) -> None:
     """Write an annotation file; on failure nothing is left under its name.
 
@@ -59,16 +58,15 @@ def write_annotations(
     _write_pickle(path, content)
 
 
-def read_annotations(path: Union[str, Path]) -> dict:
-    """Read an annotation file without running any code that it may carry.
+def read_annotations(path: str | Path) -> dict | list:
+    """Read an annotation file, refusing what is no plain data in it.
 
     Args:
         path (str or Path): A file of the form that the module describes, or a
             pickled list of annotations without splits.
 
     Returns:
-        dict: The file's content: ``split``, ``annotations`` and what else it
-        holds. A bare list has an empty ``split``.
+        dict or list: What the file holds, in either form.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -82,9 +80,8 @@ def read_annotations(path: Union[str, Path]) -> dict:
             f'{os.getcwd()}).'
         )
     content = _read_pickle(path)
-    if isinstance(content, list):
-        content = {'split': {}, 'annotations': content}
-    _check_content(path, content)
+    if not isinstance(content, list):
+        _check_content(path, content)
     return content
 
 
@@ -129,7 +126,7 @@ def _counts(counter: Counter) -> str:
 
 
 def _check_annotation(
-    annotation: dict, classes: Optional[Sequence[str]]
+    annotation: dict, classes: Sequence[str] | None
 ) -> None:
     """Raise ValueError unless an annotation is as the module describes it."""
     name = annotation.get('frame_dir')

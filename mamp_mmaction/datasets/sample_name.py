@@ -2,19 +2,25 @@
 
 from collections.abc import Mapping
 
+from mmaction.structures import ActionDataSample
 
-def sample_name(results: Mapping) -> str:
+
+def sample_name(
+    sample: Mapping | ActionDataSample, index: int | None = None
+) -> str:
     """Name of a sample for error messages.
 
     Args:
-        results (Mapping): A pipeline's result dict or an annotation. Its
-            ``frame_dir`` names it, else its ``sample_idx``.
+        sample (Mapping | ActionDataSample): A pipeline's result dict, an
+            annotation or a packed sample. Its ``frame_dir`` names it, else
+            its ``sample_idx``, else its place.
+        index (int, optional): Its place in a batch or list, from 0.
+            Defaults to None.
 
     Returns:
         str: Such as ``sample 'S001C001P001R001A001'``.
     """
-    if results.get('frame_dir') is not None:
-        return f'sample {str(results["frame_dir"])!r}'
-    if results.get('sample_idx') is not None:
-        return f'sample number {results["sample_idx"]}'
-    return 'an unnamed sample'
+    if sample.get('frame_dir') is not None:
+        return f'sample {str(sample.get("frame_dir"))!r}'
+    number = sample.get('sample_idx', index)
+    return 'an unnamed sample' if number is None else f'sample {number}'

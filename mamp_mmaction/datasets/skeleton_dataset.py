@@ -126,9 +126,7 @@ class SkeletonDataset(PoseDataset):
         )
 
     def _check_sample(self, sample: dict, index: int) -> None:
-        where = (
-            f'{self.ann_file}: {sample_name({"sample_idx": index, **sample})}'
-        )
+        where = f'{self.ann_file}: {sample_name(sample, index)}'
         for key in REQUIRED_KEYS:
             if key not in sample:
                 raise ValueError(

@@ -61,11 +61,12 @@ class ClassifierHead(BaseHead):
         labels = [sample.gt_label for sample in data_samples]
         if any(label.numel() != 1 for label in labels):
             return  # one-hot or soft labels
-        for sample, label in zip(data_samples, torch.cat(labels).tolist()):
+        for index, label in enumerate(torch.cat(labels).tolist()):
             if not 0 <= label < self.num_classes:
                 raise ValueError(
-                    f'{sample_name(sample)} has label {label}, but the head '
-                    f'knows num_classes={self.num_classes} classes, 0 to '
+                    f'{sample_name(data_samples[index], index)} has label '
+                    f'{label}, but the head knows num_classes='
+                    f'{self.num_classes} classes, 0 to '
                     f'{self.num_classes - 1}: set num_classes to that of '
                     'the data set.'
                 )

@@ -7,7 +7,7 @@ from .classifier_head import ClassifierHead
 
 @MODELS.register_module()
 class LinearProbeHead(ClassifierHead):
-    """Linear evaluation of frozen features (paper: linear evaluation protocol).
+    """Linear evaluation of frozen features (paper: linear evaluation).
 
     Features are averaged over persons, time and joints, normalised by a
     BatchNorm without scale and shift, and classified by one linear layer.

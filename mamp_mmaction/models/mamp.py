@@ -3,6 +3,7 @@ from mmaction.registry import MODELS
 from mmaction.utils import ConfigType, SampleList
 from mmengine.model import BaseModel
 
+from ..datasets.sample_name import sample_name
 from .visible_tokens import visible_index
 
 # What decoder and head must have in common with the encoder ...
@@ -167,16 +168,16 @@ class MAMP(BaseModel):
         M, T, V = inputs.shape[2:5]
         expected = (M, T // self.head.t_patch_size * V)
         for index, sample in enumerate(data_samples):
-            name = sample.get('frame_dir', f'number {index} of the batch')
+            name = sample_name(sample, index)
             if 'mask' not in sample:
                 raise ValueError(
-                    f'Sample {name} has no mask: end the pipeline with '
+                    f'There is no mask with {name}: end the pipeline with '
                     'FormatGCNInput, MotionAwareMask and PackActionInputs('
                     "algorithm_keys=('mask', ))."
                 )
             if tuple(sample.mask.shape) != expected:
                 raise ValueError(
-                    f'The mask of sample {name} has shape '
+                    f'The mask of {name} has shape '
                     f'{tuple(sample.mask.shape)}, but its skeleton needs '
                     f'(persons, tokens) = {expected}: MotionAwareMask and '
                     'the model must agree on t_patch_size.'

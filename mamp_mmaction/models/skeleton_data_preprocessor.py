@@ -39,11 +39,12 @@ class SkeletonDataPreprocessor(BaseDataPreprocessor):
     ) -> torch.Tensor:
         if isinstance(inputs, torch.Tensor):
             return inputs
-        for x, sample in zip(inputs, samples):
+        for index, x in enumerate(inputs):
             if x.shape != inputs[0].shape:
                 raise ValueError(
-                    f'Ragged batch: {sample_name(samples[0])} has shape '
-                    f'{tuple(inputs[0].shape)}, {sample_name(sample)} has '
+                    f'Ragged batch: {sample_name(samples[0], 0)} has shape '
+                    f'{tuple(inputs[0].shape)}, '
+                    f'{sample_name(samples[index], index)} has '
                     f'{tuple(x.shape)}. All samples must have the same '
                     '(clips, persons, frames, joints, channels): resize '
                     'frames by TemporalCropResize, fix persons by '

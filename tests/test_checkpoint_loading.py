@@ -1,0 +1,553 @@
+import functools
+import http.server
+import json
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import mmengine
+import numpy as np
+import pytest
+import torch
+from hostile_checkpoints import Call, write_hostile_checkpoints
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import HistoryBuffer
+from mmengine.model import BaseModel
+from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import checkpoint as mmengine_checkpoint
+from mmengine.utils import digit_version
+from torch.utils.data import Dataset
+
+from mamp_mmaction.compat import CheckpointError, load_checkpoint_file
+
+KINDS = [
+    'os_system',
+    'subprocess',
+    'eval',
+    'import',
+    'getattr_statistic',
+    'getattr_init',
+    'partial',
+    'torch_load',
+    'object_array',
+    'optimizer_state',
+    'unzipped',
+    'protocol_4',
+    'plain_protocol_0',
+    'plain_protocol_4',
+    'instance_opcode',
+    'tar',
+]
+
+
+METAINFO = dict(classes=['left', 'right'], weights=np.array([0.5, 1.5]))
+
+
+class Points(Dataset):
+    """Points of the plane, labelled by side."""
+
+    def __init__(self):
+        self.metainfo = METAINFO
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        point = torch.randn(2, generator=generator)
+        return dict(point=point, label=(point[0] > 0).long())
+
+
+class Classifier(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(2)
+        self.linear = torch.nn.Linear(2, 2)
+
+    def forward(self, point, label, mode='tensor'):
+        logits = self.linear(self.norm(torch.stack(point)))
+        label = torch.stack(label)
+        if mode == 'loss':
+            return dict(loss=torch.nn.functional.cross_entropy(logits, label))
+        return list((logits.argmax(1) == label).float())
+
+
+class Accuracy(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results += [float(hit) for hit in data_samples]
+
+    def compute_metrics(self, results):
+        return dict(accuracy=np.mean(results))
+
+
+def make_runner(work_dir, **kwargs):
+    loader = dict(
+        dataset=Points(),
+        batch_size=4,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+    )
+    return Runner(
+        model=Classifier(),
+        work_dir=str(work_dir),
+        train_dataloader=loader,
+        val_dataloader=loader,
+        test_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=2, val_interval=1),
+        val_cfg=dict(),
+        test_cfg=dict(),
+        val_evaluator=[Accuracy()],
+        test_evaluator=[Accuracy()],
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.01)),
+        param_scheduler=[
+            dict(type='LinearLR', by_epoch=False, start_factor=0.1, end=4),
+            dict(type='CosineAnnealingLR', T_max=2),
+        ],
+        default_hooks=dict(
+            checkpoint=dict(
+                type='CheckpointHook', interval=1, save_best='accuracy'
+            )
+        ),
+        randomness=dict(seed=0),
+        default_scope='mmaction',
+        experiment_name=work_dir.name,
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A runner that trained for two epochs and saved after each."""
+    runner = make_runner(tmp_path_factory.mktemp('trained'))
+    runner.train()
+    return runner
+
+
+@pytest.fixture
+def saved(trained):
+    return Path(trained.work_dir, 'epoch_2.pth')
+
+
+@pytest.fixture(scope='module')
+def hostile(tmp_path_factory):
+    """Path, name of the refused global and marker of every hostile file."""
+    folder = tmp_path_factory.mktemp('hostile')
+    markers = tmp_path_factory.mktemp('markers')
+    return write_hostile_checkpoints(folder, markers)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Serves the folder ``server.folder`` at ``server.url``."""
+    folder = tmp_path / 'served'
+    folder.mkdir()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    monkeypatch.setenv('no_proxy', '*')
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            if self.path != '/truncated.pth':
+                return super().do_GET()
+            self.send_response(200)
+            self.send_header('Content-Length', '1000')
+            self.end_headers()
+            self.wfile.write(b'PK')
+
+    server = http.server.ThreadingHTTPServer(
+        ('127.0.0.1', 0), functools.partial(Handler, directory=str(folder))
+    )
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    server.folder = folder
+    server.url = f'http://127.0.0.1:{server.server_port}'
+    server.cache = tmp_path / 'torch' / 'hub' / 'checkpoints'
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def assert_same_state(found, expected):
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+
+
+# What mmengine writes
+
+
+def test_resumed_run_ends_as_the_uninterrupted_one(trained, tmp_path):
+    first = Path(trained.work_dir, 'epoch_1.pth')
+    runner = make_runner(tmp_path, resume=True, load_from=str(first))
+    runner.train()
+
+    assert_same_state(runner.model.state_dict(), trained.model.state_dict())
+    found, expected = (
+        r.message_hub.log_scalars['train/loss'] for r in (runner, trained)
+    )
+    assert type(found) is HistoryBuffer
+    np.testing.assert_array_equal(found.data[0], expected.data[0])
+    assert found.mean(4) == expected.mean(4)
+    assert (
+        runner.optim_wrapper.state_dict()['param_groups']
+        == trained.optim_wrapper.state_dict()['param_groups']
+    )
+
+
+def test_trained_checkpoint_passes_testing(trained, saved, tmp_path):
+    runner = make_runner(tmp_path, load_from=str(saved))
+    accuracy = runner.test()['accuracy']
+
+    scalars = trained.message_hub.log_scalars
+    assert accuracy == scalars['val/accuracy'].current()
+
+
+def test_values_of_a_checkpoint_keep_their_types(trained, saved):
+    checkpoint = load_checkpoint_file(saved)
+
+    weights = checkpoint['meta']['dataset_meta']['weights']
+    np.testing.assert_array_equal(weights, METAINFO['weights'])
+    best = checkpoint['message_hub']['runtime_info']['best_score']
+    assert type(best) is np.float64
+    assert best == trained.message_hub.runtime_info['best_score']
+    history = checkpoint['message_hub']['log_scalars']['train/loss']
+    history.update(3.0)
+    assert history.current() == history.max() == 3.0
+    assert_same_state(checkpoint['state_dict'], trained.model.state_dict())
+
+
+ARRAYS = [
+    np.arange(6, dtype='>i2').reshape(2, 3),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    np.array([]),
+    np.zeros((0, 3), dtype=np.float32),
+    np.array([True, False]),
+    np.array([1 + 2j]),
+    np.array(['sit', 'stand up']),
+    np.float32(1.5),
+    np.int64(-1),
+    np.bool_(True),
+]
+
+
+@pytest.mark.parametrize('core', ['numpy.core', 'numpy._core'])
+@pytest.mark.parametrize('zipped', [True, False])
+def test_numpy_values_of_both_majors_load(core, zipped, tmp_path, monkeypatch):
+    # numpy 2 renamed numpy.core, so files of both names are about.
+    for value in (ARRAYS[0], ARRAYS[-1]):
+        function = value.__reduce__()[0]
+        monkeypatch.setattr(function, '__module__', f'{core}.multiarray')
+    path = tmp_path / 'numpy.pth'
+    torch.save(
+        dict(values=ARRAYS), path, _use_new_zipfile_serialization=zipped
+    )
+
+    values = load_checkpoint_file(path)['values']
+    for found, expected in zip(values, ARRAYS):
+        assert type(found) is type(expected)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+    values[0][0, 0] = 7  # an array of the user's own, not a view of the file
+
+
+def test_shared_and_nested_values_are_restored(tmp_path):
+    array = np.arange(3)
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    path = tmp_path / 'nested.pth'
+    nested = OrderedDict(a=[(array, {'b': history})])
+    torch.save(dict(first=nested, second=nested), path)
+
+    checkpoint = load_checkpoint_file(path)
+    assert checkpoint['first'] is checkpoint['second']
+    found, inner = checkpoint['first']['a'][0]
+    np.testing.assert_array_equal(found, array)
+    assert inner['b'].mean() == 1.5
+
+
+# What nobody may write
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_hostile_file_is_refused(kind, hostile):
+    path, named, marker = hostile[kind]
+
+    with pytest.raises(CheckpointError) as error:
+        CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    assert str(path) in str(error.value)
+    if named is not None:
+        assert f'asks for {named}' in str(error.value)
+        assert 'for safety' in str(error.value)
+    assert not marker.exists()
+
+
+UNREPAIRED = """
+import json
+import sys
+
+import torch
+from mmengine.runner import CheckpointLoader
+
+saved, url, hostile = json.loads(sys.argv[1])
+try:
+    CheckpointLoader.load_checkpoint(saved, map_location='cpu')
+except Exception as error:
+    print('own checkpoint:', type(error).__name__)
+try:
+    CheckpointLoader.load_checkpoint(url)
+except Exception as error:
+    print('url:', type(error).__name__)
+for path in hostile:
+    try:
+        torch.load(path, weights_only=False)
+    except Exception:
+        pass  # some run their code and are no checkpoint after that
+"""
+
+
+def test_without_repair_files_run_and_own_ones_fail(saved, server, tmp_path):
+    markers = tmp_path / 'markers'
+    markers.mkdir()
+    hostile = write_hostile_checkpoints(tmp_path, markers)
+    served = write_hostile_checkpoints(server.folder, server.folder)['eval']
+    paths = [str(path) for path, _, _ in hostile.values()]
+    arguments = [str(saved), f'{server.url}/eval.pth', paths]
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', UNREPAIRED]
+        + [json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+
+    assert sorted(hostile) == sorted(KINDS)
+    dead = [k for k, (_, _, marker) in hostile.items() if not marker.exists()]
+    assert not dead, done.stderr
+    if digit_version(mmengine.__version__) <= digit_version('0.10.7'):
+        assert 'own checkpoint: UnpicklingError' in done.stdout
+        assert served[2].exists()
+
+
+def test_history_buffer_keeps_its_methods(tmp_path):
+    statistics = dict(HistoryBuffer._statistics_methods)
+    state = dict(
+        _log_history=np.array([1.0, 2.0]),
+        _count_history=np.array([1, 1]),
+        max_length=10,
+        mean=OrderedDict,
+        _statistics_methods={'mean': OrderedDict},
+        statistics_methods={'mean': OrderedDict, 'extra': OrderedDict},
+    )
+    path = tmp_path / 'forged.pth'
+    torch.save(dict(history=Forged(HistoryBuffer, (), state)), path)
+
+    history = load_checkpoint_file(path)['history']
+    assert history.mean() == history.statistics('mean') == 1.5
+    assert statistics == HistoryBuffer._statistics_methods
+
+
+class Forged:
+    """Pickles as what ``function`` gives for ``args``, with a state."""
+
+    def __init__(self, *reduced):
+        self.reduced = reduced
+
+    def __reduce__(self):
+        return self.reduced
+
+
+OBJECT_FLAGS_OFF = (3, '|', None, None, None, -1, -1, 0)
+FIELD = (3, '|', None, ('a',), {'a': (np.dtype('f8'), 999)}, 8, 1, 0)
+RECONSTRUCT = np.zeros(1).__reduce__()[0]
+FORGED = {
+    # numpy would take the eight bytes for the address of an object
+    'dtype of objects': Forged(
+        RECONSTRUCT,
+        (np.ndarray, (0,), b'b'),
+        (
+            1,
+            (1,),
+            Forged(np.dtype, ('O8', False, True), OBJECT_FLAGS_OFF),
+            False,
+            b'\x41' * 8,
+        ),
+    ),
+    # numpy would read far behind the array
+    'dtype with fields': Forged(np.dtype, ('f8', False, True), FIELD),
+    'history of a dict': Forged(
+        HistoryBuffer,
+        (),
+        dict(_log_history={}, _count_history={}, max_length=1),
+    ),
+    'getattr of a class': Call(getattr, OrderedDict, 'mean'),
+    'bytes of a length': Call(bytes, 10),
+    'hidden method': Forged(OrderedDict, (), {'items': OrderedDict}),
+    'fewer bytes than elements': Forged(
+        RECONSTRUCT,
+        (np.ndarray, (0,), b'b'),
+        (1, (10**6,), np.dtype('f8'), False, b'\x41' * 8),
+    ),
+    'call of a statistic': Call(
+        torch._tensor._rebuild_from_type_v2,
+        Call(getattr, HistoryBuffer, 'mean'),
+        OrderedDict,
+        (),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize('what', FORGED)
+def test_allowed_global_takes_only_what_mmengine_writes(what, tmp_path):
+    path = tmp_path / 'forged.pth'
+    torch.save(dict(state_dict={}, meta=FORGED[what]), path)
+
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint_file(path)
+    assert str(path) in str(error.value)
+
+
+def test_globals_allowed_elsewhere_are_refused_here(tmp_path, hostile):
+    path = hostile['eval'][0]
+    before = torch.serialization.get_safe_globals()
+    with torch.serialization.safe_globals([(eval, 'builtins.eval')]):
+        during = torch.serialization.get_safe_globals()
+        with pytest.raises(CheckpointError, match=r'asks for builtins\.eval'):
+            load_checkpoint_file(path)
+        assert set(torch.serialization.get_safe_globals()) == set(during)
+    assert set(torch.serialization.get_safe_globals()) == set(before)
+
+
+# What is no checkpoint
+
+
+def _write_text(path, saved):
+    path.write_text('checkpoint: none\nweights: none\n')
+
+
+def _write_empty(path, saved):
+    path.touch()
+
+
+def _write_truncated(path, saved):
+    content = saved.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def _write_pickle(path, saved):
+    path.write_bytes(pickle.dumps({'state_dict': {}}, protocol=2))
+
+
+def _write_list(path, saved):
+    torch.save([torch.zeros(2)], path)
+
+
+def _write_script(path, saved):
+    torch.jit.save(torch.jit.trace(torch.nn.ReLU(), torch.ones(1)), str(path))
+
+
+@pytest.mark.filterwarnings('ignore:.*torch.jit')
+@pytest.mark.parametrize(
+    'write, reason',
+    [
+        (_write_text, 'not what torch.save writes'),
+        (_write_empty, 'ends too early'),
+        (_write_truncated, 'cut short|failed finding central directory'),
+        (_write_pickle, 'not what torch.save writes|corrupt file'),
+        (_write_list, 'it holds a list'),
+        (_write_script, 'TorchScript'),
+    ],
+)
+def test_no_checkpoint_is_named(write, reason, saved, tmp_path):
+    path = tmp_path / 'other.pth'
+    write(path, saved)
+    with pytest.raises(CheckpointError, match=reason) as error:
+        load_checkpoint_file(path)
+    assert str(path) in str(error.value)
+    assert 'weights_only=False' not in str(error.value)
+
+
+def test_missing_file_and_folder_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'none\.pth does not exist'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'none.pth'))
+    with pytest.raises(IsADirectoryError, match='is a folder'):
+        CheckpointLoader.load_checkpoint(str(tmp_path))
+
+
+# Over http
+
+
+def test_url_is_downloaded_once(saved, server):
+    served = server.folder / 'model-1234.pth'
+    served.write_bytes(saved.read_bytes())
+    url = f'{server.url}/model-1234.pth?download=1'
+
+    first = CheckpointLoader.load_checkpoint(url, map_location='cpu')
+    served.unlink()
+    second = CheckpointLoader.load_checkpoint(url, map_location='cpu')
+    for checkpoint in (first, second):
+        assert_same_state(
+            checkpoint['state_dict'],
+            load_checkpoint_file(saved)['state_dict'],
+        )
+    names = [path.name for path in server.cache.iterdir()]
+    assert names == ['model-1234.pth']
+
+
+@pytest.mark.parametrize('scheme', ['http', 'open-mmlab'])
+def test_hostile_url_is_refused(scheme, server, tmp_path, monkeypatch):
+    hostile = write_hostile_checkpoints(server.folder, tmp_path)
+    url = source = f'{server.url}/os_system.pth'
+    if scheme == 'open-mmlab':
+        monkeypatch.setattr(
+            mmengine_checkpoint, 'get_external_models', lambda: {'toy': url}
+        )
+        source = 'open-mmlab://toy'
+
+    with pytest.raises(CheckpointError) as error:
+        CheckpointLoader.load_checkpoint(source)
+    assert f'{url} was not loaded, for safety' in str(error.value)
+    assert hostile['os_system'][1] in str(error.value)
+    assert not hostile['os_system'][2].exists()
+    assert not list(server.cache.iterdir())
+
+
+@pytest.mark.parametrize(
+    'name, reason',
+    [('none.pth', '404'), ('truncated.pth', 'after 2 of 1000 bytes')],
+)
+def test_failed_download_names_the_url(name, reason, server):
+    url = f'{server.url}/{name}'
+    with pytest.raises(OSError, match=reason) as error:
+        CheckpointLoader.load_checkpoint(url)
+    assert url in str(error.value)
+    assert not list(server.cache.iterdir())
+
+
+def test_refused_connection_names_the_url(server):
+    with socket.socket() as unused:
+        unused.bind(('127.0.0.1', 0))
+        port = unused.getsockname()[1]
+    url = f'http://127.0.0.1:{port}/model.pth'
+    with pytest.raises(OSError, match='refused') as error:
+        CheckpointLoader.load_checkpoint(url)
+    assert url in str(error.value)
+    assert not list(server.cache.iterdir())
+
+
+def test_other_stores_are_read_safely(hostile, monkeypatch, tmp_path):
+    # Forces loads that leave the choice to torch to run what files say.
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    path, _, marker = hostile['os_system']
+    monkeypatch.setenv('MMENGINE_HOME', str(path.parent))
+    monkeypatch.setattr(
+        mmengine_checkpoint, 'get_external_models', lambda: {'toy': path.name}
+    )
+    with pytest.raises(CheckpointError, match='for safety'):
+        CheckpointLoader.load_checkpoint('open-mmlab://toy')
+    assert not marker.exists()

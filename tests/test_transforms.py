@@ -1,0 +1,254 @@
+import numpy as np
+import pytest
+import torch
+from mmaction.datasets.transforms import (
+    FormatGCNInput,
+    GenSkeFeat,
+    PackActionInputs,
+    PreNormalize3D,
+)
+
+from mamp_mmaction.datasets import (
+    CenterSkeleton,
+    MotionAwareMask,
+    RandomRotate3D,
+    SkeletonStream,
+    TemporalCropResize,
+)
+
+
+def sequence(persons=2, frames=50, joints=25, channels=3, name='S001A001'):
+    rng = np.random.default_rng(0)
+    shape = (persons, frames, joints, channels)
+    keypoint = rng.normal(size=shape).astype(np.float32) + 3
+    return dict(frame_dir=name, keypoint=keypoint, total_frames=frames)
+
+
+def center(results, joint=1):
+    return CenterSkeleton(joint)(results)
+
+
+def test_center_is_first_joint_of_first_frame_with_person_one():
+    raw = sequence()
+    raw['keypoint'][0, :3] = 0
+    raw['keypoint'][1, 10:20] = 0
+    before = raw['keypoint'].copy()
+    after = center(raw)['keypoint']
+    origin = before[0, 3, 1]
+    np.testing.assert_array_equal(after[0, :3], 0)
+    np.testing.assert_array_equal(after[1, 10:20], 0)
+    np.testing.assert_array_equal(after[0, 3, 1], 0)
+    np.testing.assert_allclose(after[0, 3:], before[0, 3:] - origin)
+    np.testing.assert_allclose(after[1, :10], before[1, :10] - origin)
+
+
+def test_center_drops_empty_frames_in_all_keys():
+    raw = sequence(channels=2)
+    raw['keypoint_score'] = np.ones((2, 50, 25), np.float32)
+    raw['keypoint'][:, [0, 7]] = 0
+    raw['keypoint_score'][:, [0, 7]] = 0
+    out = center(raw)
+    assert out['total_frames'] == 48
+    assert out['keypoint'].shape == (2, 48, 25, 2)
+    np.testing.assert_array_equal(out['keypoint_score'], 1)
+
+
+def test_center_without_person_one_uses_who_is_there():
+    raw = sequence()
+    raw['keypoint'][0] = 0
+    origin = raw['keypoint'][1, 0, 1].copy()
+    before = raw['keypoint'][1].copy()
+    out = center(raw)['keypoint']
+    np.testing.assert_array_equal(out[0], 0)
+    np.testing.assert_allclose(out[1], before - origin)
+
+
+def test_center_none_leaves_coordinates():
+    raw = sequence()
+    before = raw['keypoint'].copy()
+    np.testing.assert_array_equal(center(raw, None)['keypoint'], before)
+
+
+def test_center_leaves_the_annotation_alone():
+    raw = sequence()
+    keypoint, before = raw['keypoint'], raw['keypoint'].copy()
+    center(raw)
+    np.testing.assert_array_equal(keypoint, before)
+
+
+def test_center_of_float16_is_float32():
+    raw = sequence()
+    raw['keypoint'] = raw['keypoint'].astype(np.float16)
+    assert center(raw)['keypoint'].dtype == np.float32
+
+
+def test_center_agrees_with_the_toolbox_where_it_should():
+    raw = sequence()
+    theirs = PreNormalize3D(align_spine=False, align_shoulder=False)
+    expected = theirs(dict(keypoint=raw['keypoint'].copy()))['keypoint']
+    np.testing.assert_allclose(center(raw)['keypoint'], expected, rtol=1e-6)
+
+
+def test_center_bad_input_names_the_sample():
+    raw = sequence(name='S009')
+    with pytest.raises(ValueError, match="center_joint=25 .*'S009'"):
+        center(raw, 25)
+    raw['keypoint'][:] = 0
+    with pytest.raises(ValueError, match="'S009' has no valid frame"):
+        center(raw)
+
+
+@pytest.mark.parametrize('frames', [1, 13, 64, 65, 90, 300])
+def test_training_crop_lengths(frames):
+    crop = TemporalCropResize(120)
+    lengths = set()
+    for _ in range(300):
+        start, stop = crop._train_crop(frames)
+        assert 0 <= start < stop <= frames
+        lengths.add(stop - start)
+    assert min(lengths) >= min(max(int(0.5 * frames), 64), frames)
+    assert max(lengths) <= frames
+    if frames <= 64:
+        assert lengths == {frames}
+    else:
+        assert len(lengths) > (frames - 64) // 2
+
+
+@pytest.mark.parametrize(
+    'frames, margin', [(1, 0), (38, 0), (41, 1), (100, 2), (300, 7)]
+)
+def test_test_crop_margins(frames, margin):
+    crop = TemporalCropResize(120, test_mode=True)
+    assert crop._test_crop(frames) == (margin, frames - margin)
+
+
+def test_crop_resize_keeps_confidence_in_step():
+    raw = sequence(channels=2, frames=90)
+    raw['keypoint_score'] = raw['keypoint'][..., 0].copy()
+    out = TemporalCropResize(60)(raw)
+    assert out['keypoint'].shape == (2, 60, 25, 2)
+    np.testing.assert_array_equal(
+        out['keypoint_score'], out['keypoint'][..., 0]
+    )
+    assert out['total_frames'] == 60
+
+
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(crop_ratio=(0.8, 0.5)),
+        dict(crop_ratio=(0.0, 1.0)),
+        dict(test_crop_ratio=1.2),
+        dict(num_frames=0),
+    ],
+)
+def test_crop_resize_bad_arguments(kwargs):
+    with pytest.raises(ValueError, match=next(iter(kwargs))):
+        TemporalCropResize(**kwargs)
+
+
+def test_rotation_is_one_rigid_turn_for_all():
+    raw = sequence()
+    before = raw['keypoint'].copy()
+    after = RandomRotate3D()(raw)['keypoint']
+    solution = np.linalg.lstsq(
+        before.reshape(-1, 3), after.reshape(-1, 3), rcond=None
+    )[0]
+    np.testing.assert_allclose(solution @ solution.T, np.eye(3), atol=1e-5)
+    assert np.linalg.det(solution) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(before @ solution, after, atol=1e-4)
+    assert not np.allclose(before, after, atol=1e-3)
+
+
+def test_rotation_refuses_2d():
+    with pytest.raises(ValueError, match=r"'S001A001'.*\(2, 50, 25, 2\)"):
+        RandomRotate3D()(sequence(channels=2))
+
+
+def test_rotation_leaves_confidence_alone():
+    raw = sequence()
+    raw['keypoint_score'] = np.ones((2, 50, 25), np.float32)
+    out = RandomRotate3D()(raw)
+    np.testing.assert_array_equal(out['keypoint_score'], 1)
+
+
+@pytest.mark.parametrize(
+    'stream, feat',
+    [
+        ('joint', 'j'),
+        ('bone', 'b'),
+        ('joint_motion', 'jm'),
+        ('bone_motion', 'bm'),
+    ],
+)
+def test_streams_are_those_of_the_toolbox(stream, feat):
+    raw = sequence()
+    expected = GenSkeFeat(dataset='nturgb+d', feats=[feat])(
+        dict(keypoint=raw['keypoint'].copy())
+    )
+    ours = SkeletonStream(stream)(raw)
+    np.testing.assert_allclose(
+        ours['keypoint'], expected['keypoint'], atol=1e-6
+    )
+
+
+def test_bone_stream_of_20_joints():
+    raw = sequence(joints=20, persons=1)
+    keypoint = raw['keypoint'].copy()
+    bones = SkeletonStream('bone', 'msr_action3d')(raw)['keypoint']
+    np.testing.assert_array_equal(bones[:, :, 2], 0)  # the root
+    np.testing.assert_allclose(
+        bones[:, :, 19], keypoint[:, :, 19] - keypoint[:, :, 2]
+    )
+    assert not np.any(bones[:, :, 17] == 0)
+
+
+def test_stream_needs_the_right_layout():
+    with pytest.raises(ValueError, match="'S001A001' has 20 joints.*25"):
+        SkeletonStream('bone')(sequence(joints=20))
+    with pytest.raises(ValueError, match="stream='bones' is none of"):
+        SkeletonStream('bones')
+
+
+def formatted(**kwargs):
+    results = sequence(frames=60, **kwargs)
+    results['sample_idx'] = 3
+    return FormatGCNInput(num_person=2)(results)
+
+
+def test_mask_reaches_the_data_sample_as_a_tensor():
+    results = MotionAwareMask()(formatted())
+    packed = PackActionInputs(algorithm_keys=('mask',))(results)
+    mask = packed['data_samples'].mask
+    assert mask.dtype == torch.bool and mask.shape == (2, 15 * 25)
+    assert (~mask).sum(dim=1).tolist() == [int(375 * (1 - 0.9))] * 2
+
+
+def test_seeded_masks_depend_on_seed_and_sample_alone():
+    def draw(seed, index):
+        results = dict(formatted(), sample_idx=index)
+        return MotionAwareMask(seed=seed)(results)['mask']
+
+    assert torch.equal(draw(0, 3), draw(0, 3))
+    assert not torch.equal(draw(0, 3), draw(0, 4))
+    assert not torch.equal(draw(0, 3), draw(1, 3))
+
+
+def test_unseeded_masks_differ():
+    mask = MotionAwareMask()
+    first, second = (mask(formatted())['mask'] for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_mask_needs_one_formatted_clip():
+    with pytest.raises(ValueError, match='behind FormatGCNInput'):
+        MotionAwareMask()(sequence())
+    with pytest.raises(ValueError, match='num_clips=1'):
+        clips = dict(sequence(frames=120), num_clips=2)
+        MotionAwareMask()(FormatGCNInput()(clips))
+
+
+@pytest.mark.parametrize('kwargs', [dict(mask_ratio=1.5), dict(tau=-1)])
+def test_mask_bad_arguments(kwargs):
+    with pytest.raises(ValueError, match=next(iter(kwargs))):
+        MotionAwareMask(**kwargs)
