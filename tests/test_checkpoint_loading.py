@@ -2,6 +2,7 @@ import functools
 import http.server
 import json
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +23,11 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.utils import digit_version
 from torch.utils.data import Dataset
 
-from mamp_mmaction.compat import CheckpointError, load_checkpoint_file
+from mamp_mmaction.compat import (
+    CheckpointError,
+    checkpoint_loading,
+    load_checkpoint_file,
+)
 
 KINDS = [
     'os_system',
@@ -260,7 +265,7 @@ def test_shared_and_nested_values_are_restored(tmp_path):
     array = np.arange(3)
     history = HistoryBuffer([1.0, 2.0], [1, 1])
     path = tmp_path / 'nested.pth'
-    nested = OrderedDict(a=[(array, {'b': history})])
+    nested = OrderedDict(a=[(array, {'b': history})], c=np.dtype('>f4'))
     torch.save(dict(first=nested, second=nested), path)
 
     checkpoint = load_checkpoint_file(path)
@@ -268,6 +273,7 @@ def test_shared_and_nested_values_are_restored(tmp_path):
     found, inner = checkpoint['first']['a'][0]
     np.testing.assert_array_equal(found, array)
     assert inner['b'].mean() == 1.5
+    assert checkpoint['first']['c'] == np.dtype('>f4')
 
 
 # What nobody may write
@@ -538,6 +544,32 @@ def test_refused_connection_names_the_url(server):
         CheckpointLoader.load_checkpoint(url)
     assert url in str(error.value)
     assert not list(server.cache.iterdir())
+
+
+def test_second_process_reads_what_the_first_downloaded(
+    saved, server, monkeypatch
+):
+    def wait_for_the_first():
+        server.cache.mkdir(parents=True)
+        shutil.copy(saved, server.cache / 'model.pth')
+
+    monkeypatch.setattr(checkpoint_loading, 'get_dist_info', lambda: (1, 2))
+    monkeypatch.setattr(checkpoint_loading, 'barrier', wait_for_the_first)
+    # The server has no such file: only the first process's copy is there.
+    found = CheckpointLoader.load_checkpoint(f'{server.url}/model.pth')
+    expected = load_checkpoint_file(saved)
+    assert_same_state(found['state_dict'], expected['state_dict'])
+
+
+def test_failed_first_process_lets_the_second_go_on(server, monkeypatch):
+    waited = []
+    monkeypatch.setattr(checkpoint_loading, 'get_dist_info', lambda: (0, 2))
+    monkeypatch.setattr(
+        checkpoint_loading, 'barrier', lambda: waited.append(True)
+    )
+    with pytest.raises(OSError, match='404'):
+        CheckpointLoader.load_checkpoint(f'{server.url}/none.pth')
+    assert waited == [True]
 
 
 def test_other_stores_are_read_safely(hostile, monkeypatch, tmp_path):

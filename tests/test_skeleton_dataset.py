@@ -1,39 +1,22 @@
-import pickle
-
 import numpy as np
 import pytest
 import torch
 from mmaction.registry import DATASETS
+from synthetic import data_set, write
 
 from mamp_mmaction.datasets import skeleton_dataset
 
 
-def annotation(index, label=None, frames=20, joints=25, dtype=np.float32):
-    rng = np.random.default_rng(index)
-    return dict(
-        frame_dir=f'S{index:03}',
-        label=index % 5 if label is None else label,
-        total_frames=frames,
-        keypoint=rng.normal(size=(1, frames, joints, 3)).astype(dtype),
-    )
-
-
 @pytest.fixture
 def data():
-    annotations = [annotation(i) for i in range(40)]
-    names = [a['frame_dir'] for a in annotations]
-    return dict(
-        split=dict(xsub_train=names[:30], xsub_val=names[30:]),
-        annotations=annotations,
-    )
+    return data_set()
 
 
 @pytest.fixture
 def build(tmp_path):
     def build(data, **kwargs):
-        path = tmp_path / 'ann.pkl'
-        path.write_bytes(pickle.dumps(data))
-        cfg = dict(type='SkeletonDataset', ann_file=str(path), pipeline=[])
+        ann_file = write(tmp_path / 'ann.pkl', data)
+        cfg = dict(type='SkeletonDataset', ann_file=ann_file, pipeline=[])
         return DATASETS.build(dict(cfg, **kwargs))
 
     return build
