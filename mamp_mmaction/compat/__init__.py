@@ -1,0 +1,46 @@
+"""Repairs of the toolbox stack, each made only where it is needed.
+
+Two further faults are mended by the package's dependencies: the toolbox
+imports ``importlib_metadata``, and mmengine reads ``mmaction::`` configs
+through ``pkg_resources``, which setuptools lost in version 82.
+"""
+
+from . import checkpoint_loading, cpu_launch, drn
+from .checkpoint_loading import CheckpointError, load_checkpoint_file
+from .mmcv_version import check_mmcv
+
+__all__ = [
+    'CheckpointError',
+    'check_mmcv',
+    'load_checkpoint_file',
+    'repair_toolbox',
+]
+
+
+def _always() -> bool:
+    return True
+
+
+# (is the fault here?, what mends it)
+_REPAIRS = (
+    # The mmaction2 1.2.0 wheel lacks mmaction.models.localizers.drn, without
+    # which mmaction.models cannot be imported. Source installations have it.
+    (drn.is_missing, drn.register_stand_in),
+    # mmengine (0.10.7 is the last) cannot load its own checkpoints with
+    # torch >= 2.6 and lets files from the web run code. Made with every
+    # version: safety must not end with an upgrade.
+    (_always, checkpoint_loading.register_safe_loaders),
+    # mmengine's launchers know GPUs only; nothing to mend where there is one.
+    (cpu_launch.is_needed, cpu_launch.allow_cpu_launch),
+)
+
+
+def repair_toolbox() -> None:
+    """Mend what keeps the installed toolbox from running.
+
+    Call it before ``mmaction.models`` is imported. A second call changes
+    nothing.
+    """
+    for is_needed, repair in _REPAIRS:
+        if is_needed():
+            repair()

@@ -1,0 +1,246 @@
+"""Checkpoints are read as data: no file can run code by being loaded.
+
+mmengine calls ``torch.load`` without a word about safety. Before torch 2.6
+that runs what a file says; since then it refuses the HistoryBuffer and numpy
+values in mmengine's own checkpoints, except in files from the web, which
+``torch.hub`` still lets run code. Here every file is read with
+``weights_only=True`` and the globals of :mod:`.checkpoint_globals` alone.
+"""
+
+import contextlib
+import http.client
+import os
+import re
+import shutil
+import uuid
+import warnings
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import Request, urlopen
+
+import torch
+from mmengine.dist import barrier, get_dist_info
+from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
+from torch import serialization
+
+from .checkpoint_globals import ALLOWED_GLOBALS, Refused, replace_stand_ins
+from .pickle_names import current_name, globals_named_in
+
+_SERVER_TIMEOUT = 60  # seconds
+
+
+class CheckpointError(RuntimeError):
+    """A file that is no checkpoint, or asks for more than a checkpoint may."""
+
+
+def load_checkpoint_file(path, map_location='cpu') -> dict:
+    """Read a checkpoint without running anything in it.
+
+    Args:
+        path (str or Path): File written by ``torch.save`` or mmengine.
+        map_location: Where the tensors go, as in :func:`torch.load`; None
+            for the devices that they were saved from.
+
+    Returns:
+        dict: The checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        IsADirectoryError: If the path is a folder.
+        CheckpointError: If the file is no checkpoint, or asks for a global
+            that checkpoints have no use for.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise IsADirectoryError(
+            f'Checkpoint {path} is a folder; expected a file in it, such as '
+            'epoch_100.pth.'
+        )
+    if not path.exists():
+        raise FileNotFoundError(f'Checkpoint {path} does not exist.')
+    return _load(path, map_location, source=path)
+
+
+def register_safe_loaders() -> None:
+    """Let mmengine load every checkpoint by the functions of this module."""
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(
+        ['http://', 'https://'], load_from_http, force=True
+    )
+    # The schemes of model zoos call mmengine's function by its name, those
+    # of cloud stores call torch.load.
+    mmengine_checkpoint.load_from_http = load_from_http
+    mmengine_checkpoint.torch = _SafeTorch()
+
+
+def load_from_local(filename, map_location=None) -> dict:
+    """Load a checkpoint file; mmengine's loader for paths.
+
+    Args:
+        filename (str): Path.
+        map_location: As in :func:`torch.load`.
+
+    Returns:
+        dict: The checkpoint.
+
+    Raises:
+        OSError: If there is no such file.
+        CheckpointError: See :func:`load_checkpoint_file`.
+    """
+    return load_checkpoint_file(filename, map_location)
+
+
+def load_from_http(filename, map_location=None, model_dir=None) -> dict:
+    """Download a checkpoint once and load it; mmengine's loader for URLs.
+
+    Of several processes rank 0 downloads and the others read its file.
+
+    Args:
+        filename (str): URL.
+        map_location: As in :func:`torch.load`.
+        model_dir (str or Path, optional): Folder of downloaded files.
+            Defaults to ``checkpoints`` in torch's hub folder.
+
+    Returns:
+        dict: The checkpoint.
+
+    Raises:
+        OSError: If the URL cannot be downloaded.
+        CheckpointError: See :func:`load_checkpoint_file`. Such a file is
+            not kept.
+    """
+    rank, _ = get_dist_info()
+    try:
+        if rank == 0:
+            checkpoint = _load_cached_url(filename, map_location, model_dir)
+    finally:
+        # Reached after an error too, else the others would wait for ever.
+        barrier()
+    if rank != 0:
+        checkpoint = _load_cached_url(filename, map_location, model_dir)
+    return checkpoint
+
+
+def _load_cached_url(url, map_location, model_dir):
+    folder = Path(model_dir or Path(torch.hub.get_dir(), 'checkpoints'))
+    name = Path(urlparse(url).path).name
+    if not name:
+        raise OSError(f'{url} names no file; expected a URL of a checkpoint.')
+    cached = folder / name
+    if cached.exists():
+        print_log(f'{url} was downloaded before: {cached}', logger='current')
+        return _load(cached, map_location, source=f'{url} (in {cached})')
+    folder.mkdir(parents=True, exist_ok=True)
+    print_log(f'Downloading {url} to {cached}', logger='current')
+    partial = folder / f'{name}.{uuid.uuid4().hex}.partial'
+    try:
+        _download(url, partial)
+        checkpoint = _load(partial, map_location, source=url)
+        os.replace(partial, cached)
+    finally:
+        partial.unlink(missing_ok=True)
+    return checkpoint
+
+
+def _download(url, path):
+    request = Request(url, headers={'User-Agent': 'mamp-mmaction'})
+    try:
+        with urlopen(request, timeout=_SERVER_TIMEOUT) as response:
+            expected = response.headers['Content-Length']
+            with open(path, 'wb') as file:
+                shutil.copyfileobj(response, file)
+    except (OSError, http.client.HTTPException) as error:
+        raise OSError(
+            f'Checkpoint {url} could not be downloaded: {error}.'
+        ) from error
+    found = path.stat().st_size
+    if expected is not None and found != int(expected):
+        raise OSError(
+            f'Checkpoint {url} could not be downloaded: the connection '
+            f'closed after {found} of {expected} bytes. Try again.'
+        )
+
+
+class _SafeTorch:
+    """What ``torch`` means inside ``mmengine.runner.checkpoint``."""
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+    def load(self, file, map_location=None):
+        return _load(file, map_location, source=file)
+
+
+def _load(file, map_location, source):
+    try:
+        with _allowed_globals_alone(), warnings.catch_warnings():
+            # torch warns of odd formats too; one clear error is enough.
+            warnings.simplefilter('ignore')
+            checkpoint = torch.load(file, map_location, weights_only=True)
+        checkpoint = replace_stand_ins(checkpoint)
+    except (PermissionError, MemoryError):
+        raise
+    except Refused as refused:
+        raise CheckpointError(_refusal(source, refused)) from None
+    except Exception as error:
+        # A broken or forged file can make torch fail in any way.
+        raise CheckpointError(_explanation(error, file, source)) from None
+    if not isinstance(checkpoint, dict):
+        what = f'it holds a {type(checkpoint).__name__}'
+        raise CheckpointError(_unreadable(source, what))
+    return checkpoint
+
+
+@contextlib.contextmanager
+def _allowed_globals_alone():
+    # Globals allowed elsewhere in the process would bypass the stand-ins.
+    before = serialization.get_safe_globals()
+    serialization.clear_safe_globals()
+    try:
+        with serialization.safe_globals(ALLOWED_GLOBALS):
+            yield
+    finally:
+        serialization.add_safe_globals(before)
+
+
+def _explanation(error, file, source):
+    message = str(error)
+    refused = re.search(r'GLOBAL (\S+) (was not|whose module)', message)
+    if refused:
+        # torch leaves out the module where it is builtins.
+        name = refused[1] if '.' in refused[1] else f'builtins.{refused[1]}'
+        return _refusal(source, current_name(name))
+    # torch stops at the first opcode above protocol 2, before any name.
+    names = 'Unsupported operand' in message and globals_named_in(file)
+    if names:
+        return _refusal(source, ', '.join(names))
+    return _unreadable(source, _reason(error))
+
+
+def _reason(error):
+    if isinstance(error, EOFError):
+        return 'it ends too early'
+    if isinstance(error, OSError):
+        return f'it is damaged or cut short ({error})'
+    if isinstance(error, RuntimeError):
+        # Without what follows: advice to load the file unsafely.
+        return re.split(r'\.\s|\n', str(error))[0]
+    return 'its bytes are not what torch.save writes'
+
+
+def _refusal(source, what):
+    return (
+        f'Checkpoint {source} was not loaded, for safety: it asks for {what}, '
+        'which weights do not need and which could run code. Nothing in it '
+        'was run. If you trust its author, have the weights saved alone: '
+        "torch.save({'state_dict': model.state_dict()}, 'weights.pth')."
+    )
+
+
+def _unreadable(source, reason):
+    return (
+        f'{source} cannot be read as a checkpoint: {reason}. Expected a dict '
+        'of weights that torch.save or mmengine wrote.'
+    )

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from mmaction.datasets.transforms import JointToBone
+from mmaction.models.utils import Graph
+
+from mamp_mmaction.layouts import LAYOUTS, get_layout
+
+TOOLBOX_LAYOUTS = ('nturgb+d', 'coco', 'openpose')
+ALL_LAYOUTS = sorted(LAYOUTS)
+
+# Typed from the description that comes with the MSR-Action3D release.
+MSR_BONES = {
+    (6, 3), (3, 2), (2, 19), (2, 0), (2, 1), (0, 7), (1, 8), (7, 9), (8, 10),
+    (9, 11), (10, 12), (6, 4), (6, 5), (4, 13), (5, 14), (13, 15), (14, 16),
+    (15, 17), (16, 18),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('mode', ['spatial', 'stgcn_spatial', 'binary_adj'])
+@pytest.mark.parametrize('name', TOOLBOX_LAYOUTS)
+def test_graph_is_the_toolboxes(name, mode):
+    ours = Graph(layout=get_layout(name).graph(), mode=mode)
+    np.testing.assert_array_equal(ours.A, Graph(layout=name, mode=mode).A)
+
+
+@pytest.mark.parametrize('name', TOOLBOX_LAYOUTS)
+def test_bones_are_the_toolboxes(name):
+    layout = get_layout(name)
+    channels = 3 if name == 'nturgb+d' else 2
+    shape = (2, 5, layout.num_joints, channels)
+    keypoint = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    expected = JointToBone(name).transform(dict(keypoint=keypoint))['keypoint']
+    bones = keypoint - keypoint[:, :, list(layout.parents)]
+    np.testing.assert_array_equal(bones, expected)
+
+
+def test_msr_action3d_has_the_bones_of_its_release():
+    layout = get_layout('msr_action3d')
+    unordered = {frozenset(bone) for bone in MSR_BONES}
+    bones = {frozenset(pair) for pair in enumerate(layout.parents)}
+    assert {bone for bone in bones if len(bone) == 2} == unordered
+    assert {frozenset(edge) for edge in layout.inward} == unordered
+
+
+@pytest.mark.parametrize('name', ALL_LAYOUTS)
+def test_every_joint_leads_to_the_centre_and_to_the_root(name):
+    layout = get_layout(name)
+    roots = [i for i, p in enumerate(layout.parents) if i == p]
+    assert len(roots) == 1
+    towards = dict(layout.inward)
+    for joint in range(layout.num_joints):
+        up, inwards = joint, joint
+        for _ in range(layout.num_joints):
+            up = layout.parents[up]
+            inwards = towards.get(inwards, inwards)
+        assert up == roots[0]
+        assert inwards == layout.center
+
+
+@pytest.mark.parametrize('name', ALL_LAYOUTS)
+def test_swapping_the_sides_is_a_symmetry_of_bones_and_graph(name):
+    layout = get_layout(name)
+    swap = np.arange(layout.num_joints)
+    swap[list(layout.left)] = layout.right
+    swap[list(layout.right)] = layout.left
+    np.testing.assert_array_equal(
+        swap[list(layout.parents)], np.array(layout.parents)[swap]
+    )
+    swapped = {(int(swap[i]), int(swap[j])) for i, j in layout.inward}
+    assert swapped == set(layout.inward)
+    for left, right in zip(layout.left, layout.right):
+        stem = layout.joint_names[left].removeprefix('left_')
+        assert layout.joint_names[right] == f'right_{stem}'
+
+
+def test_joints_that_recipes_name_by_number():
+    ntu, msr = get_layout('nturgb+d'), get_layout('msr_action3d')
+    assert (ntu.num_joints, ntu.origin, ntu.center) == (25, 1, 20)
+    assert (msr.num_joints, msr.origin) == (20, 3)
+    assert ntu.joint_names[4] == 'left_shoulder'
+    assert msr.joint_names[12] == 'right_hand'
+
+
+def test_unknown_layout_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"'ntu'.*'nturgb\+d', 'coco'"):
+        get_layout('ntu')
