@@ -143,10 +143,10 @@ def print_table(work_dir: Path) -> None:
         last = [
             line
             for line in read_scalars(work_dir / run.folder)
-            if 'masked_motion/loss' in line
+            if 'masked_motion/mse' in line
         ][-1]
-        loss, zero = last['masked_motion/loss'], last['masked_motion/zero_loss']
-        print(f'| {run.title} | {loss:.3f} | {zero:.3f} |')
+        mse, zero = last['masked_motion/mse'], last['masked_motion/zero_mse']
+        print(f'| {run.title} | {mse:.3f} | {zero:.3f} |')
     print('\n| classification | top-1, last epoch | best epoch |')
     print('| --- | --- | --- |')
     for run in (PROBE_RANDOM, PROBE_MAE, PROBE_MAMP, FINETUNE):

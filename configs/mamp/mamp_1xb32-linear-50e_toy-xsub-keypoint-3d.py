@@ -1,5 +1,4 @@
 _base_ = [
-    '../_base_/default_runtime.py',
     '../_base_/datasets/toy-xsub.py',
     '../_base_/models/mamp-tiny_linear.py',
     '../_base_/schedules/linear.py',
@@ -7,5 +6,5 @@ _base_ = [
 
 model = dict(
     backbone=_base_.skeleton, cls_head=dict(num_classes=_base_.num_classes))
-train_cfg = dict(max_epochs=50)
+train_cfg = dict(max_epochs=50, val_interval=5)
 load_from = 'work_dirs/mamp_1xb32-pretrain-100e_toy-xsub-keypoint-3d/epoch_100.pth'

@@ -1,5 +1,4 @@
 _base_ = [
-    '../_base_/default_runtime.py',
     '../_base_/datasets/msr-action3d-xsub.py',
     '../_base_/models/mamp-small_pretrain.py',
     '../_base_/schedules/pretrain.py',

@@ -9,9 +9,11 @@ from mmengine.evaluator import BaseMetric
 class MaskedMotionMetric(BaseMetric):
     """The pre-training loss over a whole validation set.
 
-    Reports ``loss``, the mean squared error over all masked tokens, and
-    ``zero_loss``, that of predicting zero: a model whose loss is not below
-    it has learned nothing. Both are in the units of the training loss.
+    Reports ``mse``, the mean squared error over all masked tokens, and
+    ``zero_mse``, that of predicting zero: a model that is not below it has
+    learned nothing. Both are in the units of the training loss. (They do not
+    bear its name, since mmengine logs whatever is called a loss averaged
+    over the last validations.)
 
     Args:
         collect_device (str): Where results of several processes are
@@ -40,7 +42,7 @@ class MaskedMotionMetric(BaseMetric):
             results (list): Per sample: error, zero error, tokens.
 
         Returns:
-            dict[str, float]: ``loss`` and ``zero_loss``.
+            dict[str, float]: ``mse`` and ``zero_mse``.
         """
         error, zero_error, tokens = np.sum(results, axis=0)
-        return dict(loss=error / tokens, zero_loss=zero_error / tokens)
+        return dict(mse=error / tokens, zero_mse=zero_error / tokens)

@@ -1,3 +1,5 @@
+_base_ = '../default_runtime.py'
+
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='MAMPLayerDecayConstructor',
@@ -15,3 +17,4 @@ test_cfg = dict(type='TestLoop')
 
 val_evaluator = dict(type='AccMetric')
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(save_best='acc/top1'))

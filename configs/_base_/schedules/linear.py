@@ -1,3 +1,5 @@
+_base_ = '../default_runtime.py'
+
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.0))
@@ -13,3 +15,4 @@ test_cfg = dict(type='TestLoop')
 
 val_evaluator = dict(type='AccMetric')
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(save_best='acc/top1'))

@@ -1,3 +1,5 @@
+_base_ = '../default_runtime.py'
+
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='MAMPLayerDecayConstructor',
@@ -14,3 +16,9 @@ test_cfg = dict(type='TestLoop')
 
 val_evaluator = dict(type='MaskedMotionMetric')
 test_evaluator = val_evaluator
+
+# Average the loss of predicting zero like the loss it is compared with.
+log_processor = dict(
+    custom_cfg=[
+        dict(data_src='mse_zero', method_name='mean', window_size=20)
+    ])

@@ -1,0 +1,270 @@
+import numpy as np
+import pytest
+
+from mamp_mmaction.datasets.annotation_file import read_annotations
+from mamp_mmaction.layouts import get_layout
+
+LAYOUT = get_layout('nturgb+d')
+JOINT = {name: i for i, name in enumerate(LAYOUT.joint_names)}
+REVERSED = [
+    ('sit down', 'stand up'),
+    ('put on a hat', 'take off a hat'),
+    ('push a door', 'pull a door'),
+    ('circle an arm outward', 'circle an arm inward'),
+]
+FASTER = [
+    ('wave slowly', 'wave quickly'),
+    ('march slowly', 'march quickly'),
+]
+TWO_PERSONS = {'shake hands', 'push someone'}
+
+
+@pytest.fixture(scope='module')
+def toy(load_tool):
+    return load_tool('data/make_toy_dataset')
+
+
+@pytest.fixture(scope='module')
+def make(toy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('toy')
+
+    def make(name='toy.pkl', **options):
+        options = {'subjects': 2, 'cameras': 2, **options}
+        flags = [f'--{k.replace("_", "-")}={v}' for k, v in options.items()]
+        toy.main([str(folder / name), *flags])
+        return folder / name
+
+    return make
+
+
+@pytest.fixture(scope='module')
+def content(make):
+    return read_annotations(make(subjects=3, cameras=3))
+
+
+def clean_angles(toy, action, num_frames=50):
+    """Angles of a performer who does exactly what the table says."""
+    time = np.linspace(0, 1, num_frames)
+    angles = toy.joint_angles(action, time)
+    return np.where(np.isnan(angles), toy.STANDING, angles)
+
+
+def clean_body(toy):
+    return toy.body_offsets(dict.fromkeys(toy.BODY, 1.0))
+
+
+def field(annotation, letter):
+    name = annotation['frame_dir']
+    return int(name[name.index(letter) + 1 :][:3])
+
+
+def test_same_seed_same_bytes(make):
+    first = make('a.pkl', seed=3).read_bytes()
+    assert make('b.pkl', seed=3).read_bytes() == first
+    assert make('c.pkl', seed=4).read_bytes() != first
+
+
+def test_more_subjects_leave_the_others_as_they_are(make):
+    few = read_annotations(make('few.pkl'))['annotations']
+    many = read_annotations(make('many.pkl', subjects=3, repetitions=2))
+    many = {a['frame_dir']: a['keypoint'] for a in many['annotations']}
+    assert len(many) == 3 * len(few)
+    for annotation in few:
+        np.testing.assert_array_equal(
+            many[annotation['frame_dir']], annotation['keypoint']
+        )
+
+
+def test_splits_divide_by_subject_and_by_camera(content):
+    by_name = {a['frame_dir']: a for a in content['annotations']}
+    for train, val, letter in (
+        ('xsub_train', 'xsub_val', 'P'),
+        ('xview_train', 'xview_val', 'C'),
+    ):
+        train, val = content['split'][train], content['split'][val]
+        assert sorted(train + val) == sorted(by_name)
+        in_train, in_val = (
+            {field(by_name[name], letter) for name in names}
+            for names in (train, val)
+        )
+        assert in_train
+        assert in_val
+        assert not in_train & in_val
+        for names in (train, val):
+            labels = {by_name[name]['label'] for name in names}
+            assert labels == set(range(len(content['classes'])))
+
+
+def test_annotations_are_as_asked(make):
+    content = read_annotations(
+        make('short.pkl', repetitions=2, min_frames=20, max_frames=24)
+    )
+    classes, annotations = content['classes'], content['annotations']
+    assert len(classes) >= 10
+    assert len(annotations) == 2 * 2 * 2 * len(classes)
+    lengths = set()
+    for annotation in annotations:
+        keypoint = annotation['keypoint']
+        two = classes[annotation['label']] in TWO_PERSONS
+        frames = annotation['total_frames']
+        assert keypoint.dtype == np.float32
+        assert keypoint.shape == (1 + two, frames, 25, 3)
+        assert field(annotation, 'A') == annotation['label'] + 1
+        lengths.add(frames)
+    assert lengths == set(range(20, 25))
+
+
+def test_somebody_is_before_the_sensor_in_every_frame(content):
+    late = 0
+    for annotation in content['annotations']:
+        keypoint = annotation['keypoint']
+        present = keypoint.any(axis=(2, 3))  # (M, T)
+        assert present.any(axis=0).all()
+        late += not present.all()
+        spine = keypoint[present][:, LAYOUT.origin]
+        assert 1.5 < spine[:, 2].min() <= spine[:, 2].max() < 5
+        assert (abs(spine[:, 0]) < 2).all()
+        head = keypoint[present][:, JOINT['head']]
+        assert (head[:, 1] > spine[:, 1]).all()
+    assert late
+
+
+@pytest.mark.parametrize(('forward', 'backward'), REVERSED)
+def test_reversed_actions_differ_in_the_direction_of_time_alone(
+    toy, forward, backward
+):
+    forward, backward = toy.ACTIONS[forward], toy.ACTIONS[backward]
+    time = np.linspace(0.01, 0.99, 99)
+    angles = toy.joint_angles(forward, time)
+    np.testing.assert_allclose(
+        toy.joint_angles(backward, time[::-1]), angles, atol=1e-9
+    )
+    assert np.nanmax(abs(angles - angles[::-1])) > 20
+
+
+@pytest.mark.parametrize(('slow', 'quick'), FASTER)
+def test_quick_actions_are_slow_ones_at_another_speed(toy, slow, quick):
+    slow, quick = toy.ACTIONS[slow], toy.ACTIONS[quick]
+    factor = quick.cycles / slow.cycles
+    assert factor >= 2
+    time = np.linspace(0, 1 / factor, 50)
+    np.testing.assert_allclose(
+        toy.joint_angles(quick, time),
+        toy.joint_angles(slow, factor * time),
+        atol=1e-9,
+    )
+
+
+def test_all_keys_of_an_action_give_the_same_limbs(toy):
+    # Else the limbs that only some keys give would not move at all.
+    for name, action in toy.ACTIONS.items():
+        for keys in filter(None, (action.keys, action.partner)):
+            given = np.stack([~np.isnan(angles) for _, angles in keys])
+            assert (given == given[0]).all(), name
+            assert given[0].any(), name
+
+
+def test_movements_are_smooth(toy):
+    for name, action in toy.ACTIONS.items():
+        angles = clean_angles(toy, action, num_frames=400)
+        speed = abs(np.diff(angles, axis=0)).max()
+        acceleration = abs(np.diff(angles, 2, axis=0)).max()
+        assert speed < 6, name
+        assert acceleration < 1, name
+
+
+def test_bones_keep_their_length(toy):
+    offsets = clean_body(toy)
+    lengths = np.linalg.norm(offsets, axis=-1)
+    for name, action in toy.ACTIONS.items():
+        positions = toy.forward_kinematics(clean_angles(toy, action), offsets)
+        for joint, parent in toy.PARENTS.items():
+            bone = positions[:, joint] - positions[:, parent]
+            np.testing.assert_allclose(
+                np.linalg.norm(bone, axis=-1),
+                lengths[joint],
+                atol=1e-9,
+                err_msg=f'{name}: {LAYOUT.joint_names[joint]}',
+            )
+    edges = {frozenset(edge) for edge in LAYOUT.inward}
+    bones = {frozenset(b) for b in toy.PARENTS.items() if len(set(b)) == 2}
+    assert bones == edges
+
+
+def test_body_has_human_measures(toy):
+    standing = toy.forward_kinematics(toy.STANDING[None], clean_body(toy))[0]
+    assert 1.5 < standing[JOINT['head'], 1] < 1.75
+    assert 0.8 < standing[JOINT['spine_base'], 1] < 1.05
+    assert (standing[:, 1] > 0).all()
+    # It faces the sensor, which is in the direction of -z.
+    assert standing[JOINT['right_foot'], 2] < standing[JOINT['right_ankle'], 2]
+    assert standing[JOINT['right_hand'], 0] > standing[JOINT['left_hand'], 0]
+
+
+def test_who_sits_down_keeps_the_feet_in_place(toy):
+    angles = clean_angles(toy, toy.ACTIONS['sit down'])
+    positions = toy.forward_kinematics(angles, clean_body(toy))
+    for side in ('left', 'right'):
+        ankle = positions[:, JOINT[f'{side}_ankle']]
+        assert np.ptp(ankle, axis=0).max() < 0.06
+    hips = positions[:, JOINT['spine_base']]
+    assert 0.4 < hips[-1, 1] < 0.6
+    assert hips[-1, 2] > hips[0, 2] + 0.25
+
+
+def test_mirrored_angles_mirror_the_body(toy):
+    angles = clean_angles(toy, toy.ACTIONS['push a door'])
+    angles += np.random.default_rng(0).normal(0, toy.SPREAD)
+    offsets = clean_body(toy)
+    positions = toy.forward_kinematics(angles, offsets)
+    expected = positions * (-1, 1, 1)
+    left, right = list(LAYOUT.left), list(LAYOUT.right)
+    expected[:, left + right] = expected[:, right + left]
+    got = toy.forward_kinematics(toy.mirrored(angles), offsets)
+    np.testing.assert_allclose(got, expected, atol=1e-9)
+
+
+def test_sensor_noise_is_that_of_a_sensor(toy):
+    scene = np.zeros((1, 4000, 25, 3))
+    yaw = 45
+    seen = toy.record(scene, yaw, np.random.default_rng(0)).astype(float)
+    expected = (0, -toy.SENSOR_HEIGHT, toy.SENSOR_DISTANCE)
+    error = np.median(abs(seen - expected), axis=(0, 1, 3))
+    assert 0.002 < error[JOINT['spine_mid']] < 0.004
+    assert error[JOINT['left_hand_tip']] > 2 * error[JOINT['spine_mid']]
+
+
+def test_lost_joints_freeze_or_jump_and_come_back(toy):
+    steps = np.arange(4000.0)[:, None, None]
+    person = np.broadcast_to(steps, (4000, 25, 3)).copy()
+    truth = person.copy()
+    toy._lose_joints(person, np.random.default_rng(0))
+    lost = (person != truth).any(-1)
+    assert 0.001 < lost.mean() < 0.1
+    assert not lost[0].any()
+    frozen = (np.diff(person, axis=0) == 0).all(-1)
+    jumped = lost & (abs(person - truth).max(-1) < 0.9)
+    assert frozen.any()
+    assert jumped.any()
+    hand = JOINT['right_hand']
+    wrist_lost = lost[:, JOINT['right_wrist']]
+    assert lost[wrist_lost, hand].all()
+
+
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--subjects', '1'], '--subjects: 1 is less than 2'),
+        (['--cameras', '1'], '--cameras: 1 is less than 2'),
+        (['--min-frames', '90'], '--min-frames 90 is more than --max-frames'),
+    ],
+)
+def test_impossible_sizes(toy, tmp_path, capsys, flags, message):
+    with pytest.raises(SystemExit):
+        toy.main([str(tmp_path / 'toy.pkl'), *flags])
+    assert message in capsys.readouterr().err
+
+
+def test_name_that_the_toolbox_does_not_read(make):
+    with pytest.raises(SystemExit, match=r'error: .*\.pkl'):
+        make('toy.npz')

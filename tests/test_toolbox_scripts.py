@@ -1,0 +1,208 @@
+"""The toolbox's own train.py and test.py, unchanged, as a user runs them."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mmaction
+import pytest
+import torch
+
+TESTS = Path(__file__).parent
+CONFIGS = TESTS.parent / 'configs'
+STGCNPP_CONFIG = next(CONFIGS.glob('stgcnpp/*_toy-*.py'))
+SCRIPTS = Path(mmaction.__path__[0], '.mim', 'tools')
+TORCHRUN = ['-m', 'torch.distributed.run', '--nproc_per_node=2']
+TORCHRUN += ['--master_port=29611']
+
+LOADERS = """
+train_dataloader = dict(
+    batch_size=8, num_workers=0, persistent_workers=False, dataset={train})
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False, dataset=dict(ann_file={data!r}))
+test_dataloader = val_dataloader
+default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))
+"""
+PRETRAIN = """
+_base_ = '{configs}/mamp/mamp_1xb32-pretrain-100e_toy-xsub-keypoint-3d.py'
+model = dict(
+    backbone=dict(embed_dims=16, depth=1, num_heads=2),
+    neck=dict(decoder_embed_dims=16))
+param_scheduler = dict(warmup=1)
+train_cfg = dict(max_epochs=4, val_interval=1)
+"""
+PROBE = """
+_base_ = '{configs}/mamp/mamp_1xb32-linear-50e_toy-xsub-keypoint-3d.py'
+model = dict(
+    backbone=dict(embed_dims=16, depth=1, num_heads=2),
+    cls_head=dict(in_channels=16))
+train_cfg = dict(max_epochs=2, val_interval=1)
+"""
+STGCNPP = """
+_base_ = '{stgcnpp}'
+model = dict(
+    backbone=dict(base_channels=8), cls_head=dict(in_channels=32))
+train_cfg = dict(max_epochs=2)
+"""
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory, load_tool):
+    """A toy data set of 56 sequences, 28 in each split."""
+    path = tmp_path_factory.mktemp('data') / 'toy.pkl'
+    make = load_tool('data/make_toy_dataset').main
+    make([str(path), '--subjects', '2', '--cameras', '2'])
+    return str(path)
+
+
+@pytest.fixture
+def project(tmp_path, data):
+    return Project(tmp_path, data)
+
+
+class Project:
+    """A user's folder with configs, run by the toolbox's scripts."""
+
+    def __init__(self, folder, data):
+        self.folder = folder
+        self.data = data
+
+    def write_config(self, name, text, extra=''):
+        train = f'dict(ann_file={self.data!r})'
+        if 'stgcnpp' in text:
+            train = f'dict(dataset={train})'
+        text = text.format(configs=CONFIGS, stgcnpp=STGCNPP_CONFIG)
+        text += LOADERS.format(train=train, data=self.data) + extra
+        (self.folder / f'{name}.py').write_text(text)
+
+    def run(self, script, config, *args, launcher=()):
+        command = [sys.executable, *launcher, str(SCRIPTS / script)]
+        command += [f'{config}.py', *map(str, args)]
+        paths = [str(TESTS), os.environ.get('PYTHONPATH', '')]
+        result = subprocess.run(
+            command,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            env=dict(
+                os.environ,
+                OMP_NUM_THREADS='1',
+                PYTHONPATH=os.pathsep.join(filter(None, paths)),
+            ),
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    def work_dir(self, config):
+        return self.folder / 'work_dirs' / config
+
+    def scalars(self, config, run=-1):
+        logs = sorted(self.work_dir(config).glob('*/vis_data/scalars.json'))
+        return [json.loads(line) for line in logs[run].open()]
+
+    def test_metrics(self, config):
+        """What test.py wrote last."""
+        logs = [
+            path
+            for path in sorted(self.work_dir(config).glob('*/*.json'))
+            if path.parent.name == path.stem
+        ]
+        return json.loads(logs[-1].read_text())
+
+
+def rates(scalars):
+    return [line['lr'] for line in scalars if 'lr' in line]
+
+
+def test_pretraining_stops_tests_and_resumes(project):
+    project.write_config('pretrain', PRETRAIN)
+    project.run(
+        'train.py',
+        'pretrain',
+        *('--cfg-options', 'train_cfg.max_epochs=2', 'param_scheduler.end=4'),
+    )
+    first = project.scalars('pretrain')
+    checkpoint = project.work_dir('pretrain') / 'epoch_2.pth'
+
+    project.run('test.py', 'pretrain', checkpoint)
+    tested = project.test_metrics('pretrain')
+    validated = [line for line in first if 'masked_motion/mse' in line][-1]
+    for name in ('masked_motion/mse', 'masked_motion/zero_mse'):
+        assert tested[name] == pytest.approx(validated[name], rel=1e-6)
+
+    project.run('train.py', 'pretrain', '--resume')
+    found = rates(first) + rates(project.scalars('pretrain'))
+    steps = [i / 3 for i in range(12)]  # 28 samples: 3 batches of 8 an epoch
+    expected = [
+        1e-3 * e
+        if e < 1
+        else 5e-4 + 5e-4 * (1 + math.cos(math.pi * (e - 1) / 3)) / 2
+        for e in steps
+    ]
+    assert found == pytest.approx(expected)
+    assert (project.work_dir('pretrain') / 'epoch_4.pth').exists()
+
+
+def test_stgcnpp_of_the_toolbox_trains_tests_and_resumes(project):
+    project.write_config('gcn', STGCNPP)
+    project.run('train.py', 'gcn', '--cfg-options', 'train_cfg.max_epochs=1')
+    checkpoint = project.work_dir('gcn') / 'epoch_1.pth'
+    trained = torch.load(checkpoint, weights_only=False)
+    assert trained['meta']['epoch'] == 1
+
+    one_clip = 'test_dataloader.dataset.pipeline.2.num_clips=1'
+    project.run('test.py', 'gcn', checkpoint, '--cfg-options', one_clip)
+    validated = project.scalars('gcn', 0)[-1]
+    tested = project.test_metrics('gcn')
+    assert tested['acc/top5'] == pytest.approx(validated['acc/top5'])
+
+    project.run('train.py', 'gcn', '--resume')
+    resumed = project.work_dir('gcn') / 'epoch_2.pth'
+    assert torch.load(resumed, weights_only=False)['meta']['epoch'] == 2
+    assert (
+        rates(project.scalars('gcn'))[0] < rates(project.scalars('gcn', 0))[0]
+    )
+
+
+def test_two_processes(project):
+    """Pre-train and probe on two processes without a GPU."""
+    dump = """
+custom_imports = dict(imports=['mamp_mmaction', 'rank_dump_hook'])
+"""
+    hook = "custom_hooks = [dict(type='RankDumpHook')]\n"
+    project.write_config('pretrain', PRETRAIN, dump + hook)
+    hook = "custom_hooks = [dict(type='LinearProbeHook')] + " + hook[15:]
+    project.write_config('probe', PROBE, dump + hook)
+
+    launch = dict(launcher=TORCHRUN)
+    one_epoch = ('--cfg-options', 'train_cfg.max_epochs=2')
+    parallel = ('--launcher', 'pytorch', *one_epoch)
+    project.run('train.py', 'pretrain', *parallel, **launch)
+    checkpoint = project.work_dir('pretrain') / 'epoch_2.pth'
+    project.run(
+        'train.py', 'probe', *parallel, f'load_from={checkpoint}', **launch
+    )
+
+    def weights(config, rank, moment):
+        path = project.work_dir(config) / f'rank{rank}_{moment}.pth'
+        return torch.load(path)
+
+    for config in ('pretrain', 'probe'):
+        first, second = (weights(config, rank, 'end') for rank in (0, 1))
+        for key, value in first.items():
+            assert torch.equal(value, second[key]), (config, key)
+
+    pretrained = weights('pretrain', 0, 'end')
+    before, after = (weights('probe', 1, m) for m in ('start', 'end'))
+    moved = {key for key in after if not torch.equal(before[key], after[key])}
+    assert moved == {key for key in after if key.startswith('cls_head.')}
+    for key, value in after.items():
+        if key.startswith('backbone.'):
+            assert torch.equal(value, pretrained[key]), key
+    assert not torch.equal(
+        pretrained['backbone.norm.weight'],
+        weights('pretrain', 0, 'start')['backbone.norm.weight'],
+    )
