@@ -20,7 +20,7 @@ import mmaction
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = Path(mmaction.__path__[0], '.mim', 'tools', 'train.py')
-CONFIGS = ROOT / 'configs' / 'mamp'
+CONFIGS = ROOT / 'configs' / 'mamp' / 'toy'
 NAME = 'mamp_1xb32-{protocol}_toy-xsub-keypoint-3d'
 METRIC = 'acc/top1'
 

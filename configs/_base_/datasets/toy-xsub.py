@@ -1,5 +1,7 @@
 # The synthetic data of tools/data/make_toy_dataset.py, cross-subject: one or
 # two persons, 25 joints as in NTU RGB+D, some 50 frames a sequence.
+_base_ = './loaders.py'
+
 ann_file = 'data/toy.pkl'
 num_classes = 14
 skeleton = dict(num_frames=40, num_joints=25)
@@ -28,27 +30,15 @@ mae_val_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=32,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='SkeletonDataset',
         ann_file=ann_file,
         split='xsub_train',
         num_classes=num_classes,
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=64,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='SkeletonDataset',
         ann_file=ann_file,
         split='xsub_val',
         num_classes=num_classes,
-        pipeline=val_pipeline,
-        test_mode=True))
+        pipeline=val_pipeline))
 test_dataloader = val_dataloader

@@ -1,7 +1,7 @@
 _base_ = [
-    '../_base_/datasets/msr-action3d-xsub.py',
-    '../_base_/models/mamp-small_finetune.py',
-    '../_base_/schedules/finetune.py',
+    '../../_base_/datasets/msr-action3d-xsub.py',
+    '../../_base_/models/mamp-small_finetune.py',
+    '../../_base_/schedules/finetune.py',
 ]
 
 model = dict(
@@ -9,5 +9,6 @@ model = dict(
     cls_head=dict(
         num_classes=_base_.num_classes,
         num_joints=_base_.skeleton.num_joints))
+train_dataloader = dict(batch_size=32)
 train_cfg = dict(max_epochs=100)
 load_from = 'work_dirs/mamp_1xb32-pretrain-300e_msr-action3d-xsub-keypoint-3d/epoch_300.pth'
