@@ -1,10 +1,35 @@
+import shutil
 from pathlib import Path
 from runpy import run_path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+# What a wheel carries under mamp_mmaction/.mim, as toolbox packages do.
+MIM = ('configs', 'tools', 'model-index.yml')
 VERSION = run_path(str(ROOT / 'mamp_mmaction' / 'version.py'))['__version__']
+
+
+class BuildWithMim(build_py):
+    """Copies configs and tools into a wheel, never into the source tree."""
+
+    def run(self) -> None:
+        """Build the package, then add what lies beside it."""
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib, 'mamp_mmaction', '.mim')
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for name in MIM:
+            source = ROOT / name
+            if source.is_dir():
+                ignore = shutil.ignore_patterns('__pycache__')
+                shutil.copytree(source, target / name, ignore=ignore)
+            else:
+                shutil.copy2(source, target / name)
+
 
 setup(
     name='mamp-mmaction',
@@ -14,6 +39,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mamp_mmaction', 'mamp_mmaction.*']),
+    cmdclass={'build_py': BuildWithMim},
     python_requires='>=3.10',
     # Upper bounds are the newest versions that the tests were run with.
     install_requires=[

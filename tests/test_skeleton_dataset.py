@@ -70,6 +70,24 @@ def test_label_fraction(build, data):
     assert set(draws[2]) < set(data['split']['xsub_train'])
 
 
+def test_balanced_label_fraction(build):
+    # Class 0 has 4 samples, class 1 has 36.
+    data = data_set(size=40)
+    for index, sample in enumerate(data['annotations']):
+        sample['label'] = int(index >= 4)
+
+    def counts(**kwargs):
+        dataset = build(data, label_balanced=True, **kwargs)
+        labels = [
+            dataset.get_data_info(i)['label'] for i in range(len(dataset))
+        ]
+        return labels.count(0), labels.count(1)
+
+    for seed in range(5):
+        assert counts(label_ratio=0.15, label_seed=seed) == (3, 3)
+        assert counts(label_ratio=0.5, label_seed=seed) == (4, 16)
+
+
 def test_label_fraction_that_leaves_nothing(build, data):
     with pytest.raises(ValueError, match=r'label_ratio=0.01 of the 30 .*none'):
         build(data, split='xsub_train', label_ratio=0.01)

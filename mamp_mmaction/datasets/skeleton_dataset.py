@@ -35,6 +35,8 @@ class SkeletonDataset(PoseDataset):
         label_ratio (float): Share of the samples that is used, for
             semi-supervised evaluation (paper: semi-supervised): the first
             ``int(label_ratio * n)`` of a random order. Defaults to 1.
+        label_balanced (bool): Draw that share evenly from the classes, as
+            far as they have samples. Defaults to False.
         label_seed (int): Seed of that order; the draw depends on it and on
             the split alone, so that all processes share it. Defaults to 0.
         kwargs (dict): Further arguments of ``PoseDataset``.
@@ -47,12 +49,14 @@ class SkeletonDataset(PoseDataset):
         split: str | None = None,
         num_classes: int | None = None,
         label_ratio: float = 1.0,
+        label_balanced: bool = False,
         label_seed: int = 0,
         **kwargs,
     ) -> None:
         if not 0 < label_ratio <= 1:
             raise ValueError(f'label_ratio={label_ratio} must be in (0, 1].')
         self.label_ratio = label_ratio
+        self.label_balanced = label_balanced
         self.label_seed = label_seed
         super().__init__(
             ann_file, pipeline, split=split, num_classes=num_classes, **kwargs
@@ -201,7 +205,18 @@ class SkeletonDataset(PoseDataset):
                 f'label_ratio={self.label_ratio} of the {len(samples)} '
                 f'samples of {osp.basename(self.ann_file)} is none.'
             )
-        order = np.random.default_rng(self.label_seed).permutation(
-            len(samples)
-        )
+        rng = np.random.default_rng(self.label_seed)
+        order = rng.permutation(len(samples))
+        if self.label_balanced:
+            order = self._take_turns(order, [s['label'] for s in samples])
         return [samples[i] for i in np.sort(order[:count])]
+
+    @staticmethod
+    def _take_turns(order: np.ndarray, labels: list[int]) -> np.ndarray:
+        """Rearrange a random order so that the classes take turns in it."""
+        turn = Counter()
+        turns = np.empty(len(order), dtype=int)
+        for place, index in enumerate(order):
+            turns[place] = turn[labels[index]]
+            turn[labels[index]] += 1
+        return order[np.argsort(turns, kind='stable')]

@@ -1,0 +1,13 @@
+_base_ = [
+    '../../_base_/datasets/pku2-xview.py',
+    '../../_base_/models/mamp_finetune.py',
+    '../../_base_/schedules/finetune.py',
+]
+
+model = dict(
+    backbone=_base_.skeleton,
+    cls_head=dict(
+        num_classes=_base_.num_classes,
+        num_joints=_base_.skeleton.num_joints))
+train_dataloader = dict(batch_size=24)
+load_from = 'work_dirs/mamp_4xb32-pretrain-400e_pku2-xview-keypoint-3d/epoch_400.pth'

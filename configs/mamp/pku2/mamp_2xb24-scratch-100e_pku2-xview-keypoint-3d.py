@@ -1,0 +1,4 @@
+_base_ = './mamp_2xb24-finetune-100e_pku2-xview-keypoint-3d.py'
+
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay=1.0))
+load_from = None
