@@ -107,6 +107,7 @@ def motion_aware_mask(
     Raises:
         ValueError: If an argument is out of range or a shape does not fit.
     """
+    keypoint, uniform = np.asarray(keypoint), np.asarray(uniform)
     if keypoint.ndim != 4:
         raise ValueError(
             'keypoint must have shape (persons, frames, joints, channels), '

@@ -270,5 +270,5 @@ class _PlainUnpickler(pickle.Unpickler):
         key = f'{module}.{name}'.replace('numpy._core.', 'numpy.core.')
         key = key.replace('__builtin__.', 'builtins.')
         if key not in _ALLOWED_GLOBALS:
-            raise _RefusedGlobalError(f'{module}.{name}')
+            raise _RefusedGlobalError(key)
         return _ALLOWED_GLOBALS[key]

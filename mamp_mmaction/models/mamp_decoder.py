@@ -36,6 +36,8 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         num_frames (int): Frames of a clip, T. Defaults to 120.
         num_joints (int): Joints of the skeleton, V. Defaults to 25.
         t_patch_size (int): Frames of one patch, u. Defaults to 4.
+        drop_path_rate (float): Drop-path rate of the last block, growing
+            linearly from 0 at the first. Defaults to 0.
         init_cfg (dict | list[dict], optional): Defaults to None.
     """
 
@@ -53,6 +55,7 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         num_frames: int = 120,
         num_joints: int = 25,
         t_patch_size: int = 4,
+        drop_path_rate: float = 0.0,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -64,7 +67,9 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         self.mask_token = learned_embedding(1, 1, D)
         self.spatial_embed = learned_embedding(1, 1, num_joints, D)
         self.temporal_embed = learned_embedding(1, segments, 1, D)
-        self.blocks = transformer_blocks(depth, D, num_heads, mlp_ratio)
+        self.blocks = transformer_blocks(
+            depth, D, num_heads, mlp_ratio, drop_path_rate
+        )
         self.norm = nn.LayerNorm(D)
         self.pred = nn.Linear(D, t_patch_size * in_channels)
         init_transformer_weights(self)
