@@ -1,0 +1,567 @@
+import os
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+import synthetic
+
+from mamp_mmaction.datasets import SkeletonDataset
+from mamp_mmaction.datasets.annotation_file import (
+    read_annotations,
+    write_annotations,
+)
+
+ROW = (300, 150)
+CLASSES = 7
+LABELS = {'train': (0, 6, 3, 3, 1), 'test': (2, 0, 3)}
+
+
+@pytest.fixture(scope='module')
+def tool(load_tool):
+    return load_tool('data/mamp_npz')
+
+
+def samples(count, seed):
+    """Rows (count, 300, 150) of one or two persons, padded with zeros."""
+    rng = np.random.default_rng(seed)
+    rows = np.zeros((count, *ROW), np.float32)
+    for i, row in enumerate(rows):
+        frames, columns = rng.integers(20, 300), 75 * (1 + i % 2)
+        row[:frames, :columns] = rng.normal(size=(frames, columns))
+    return rows
+
+
+def archive(dtype=np.float64):
+    arrays = {}
+    for seed, (part, labels) in enumerate(LABELS.items()):
+        arrays[f'x_{part}'] = samples(len(labels), seed)
+        arrays[f'y_{part}'] = np.eye(CLASSES, dtype=dtype)[list(labels)]
+    return arrays
+
+
+def save(path, arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def to_annotations(tool, path, *options):
+    out = path.with_suffix('.pkl')
+    tool.main(['to-annotations', str(path), str(out), *options])
+    return read_annotations(out)
+
+
+def to_npz(tool, path, *options, name='back_XSub.npz'):
+    out = path.with_name(name)
+    tool.main(['to-npz', str(path), str(out), *options])
+    with np.load(out, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def by_name(content):
+    return {a['frame_dir']: a for a in content['annotations']}
+
+
+def assert_identical(got, expected):
+    assert got.keys() == expected.keys()
+    for key, array in expected.items():
+        assert got[key].dtype == array.dtype, key
+        assert got[key].shape == array.shape, key
+        assert got[key].tobytes() == array.tobytes(), key
+
+
+# ---------------------------------------------------------------------------
+# From an archive to annotations
+# ---------------------------------------------------------------------------
+
+
+def test_annotations_hold_the_numbers_of_the_archive(tool, tmp_path):
+    arrays = archive()
+    path = save(tmp_path / 'NTU60_XSub.npz', arrays)
+    content = to_annotations(tool, path)
+    assert content['split'] == {
+        'xsub_train': [f'train_{i:06}' for i in range(5)],
+        'xsub_val': [f'test_{i:06}' for i in range(3)],
+    }
+    assert content['classes'] == [f'A{i:03}' for i in range(1, 8)]
+    found = by_name(content)
+    for part, labels in LABELS.items():
+        for i, label in enumerate(labels):
+            row = arrays[f'x_{part}'][i]
+            sample = found[f'{part}_{i:06}']
+            frames = np.flatnonzero(row.any(axis=1))[-1] + 1
+            keypoint = sample['keypoint']
+            assert keypoint.shape == (1 + i % 2, frames, 25, 3)
+            assert keypoint.dtype == np.float32
+            assert sample['total_frames'] == frames
+            assert sample['label'] == label
+            for person, joints in enumerate(keypoint):
+                columns = row[:frames, 75 * person : 75 * (person + 1)]
+                np.testing.assert_array_equal(
+                    joints.reshape(frames, 75), columns
+                )
+
+
+def test_what_is_in_the_archive_stays(tool, tmp_path):
+    arrays = archive()
+    x = arrays['x_train']
+    x[0, :, 75:] = x[0, :, :75]  # a single body, held twice
+    x[1, :, :75] = 0  # only person 2
+    x[2, 5:9] = 0  # nobody for a while, and later again
+    x[3, 40:] = 0
+    x[3, 39] = 0
+    x[3, 39, 149] = 1e-30  # the last frame has one small number of person 2
+    found = by_name(
+        to_annotations(tool, save(tmp_path / 'NTU120_XSub.npz', arrays))
+    )
+    twice, second, gap, small = (
+        found[f'train_{i:06}']['keypoint'] for i in range(4)
+    )
+    np.testing.assert_array_equal(twice[0], twice[1])
+    assert len(second) == 2 and not second[0].any() and second[1].any()
+    assert not gap[:, 5:9].any() and gap[:, 9].any()
+    assert small.shape[:2] == (2, 40)
+    assert small[1, 39, 24, 2] == np.float32(1e-30)
+
+
+def test_data_set_reads_what_was_written(tool, tmp_path):
+    path = save(tmp_path / 'PKUv1_XView.npz', archive())
+    to_annotations(tool, path)
+    dataset = SkeletonDataset(
+        str(path.with_suffix('.pkl')), pipeline=[], split='xview_val'
+    )
+    labels = [dataset.get_data_info(i)['label'] for i in range(len(dataset))]
+    assert labels == list(LABELS['test'])
+
+
+def test_samples_of_zeros_are_left_out_and_named(tool, tmp_path, capsys):
+    arrays = archive()
+    arrays['x_train'][3] = 0
+    arrays['x_test'][0] = -0.0
+    content = to_annotations(tool, save(tmp_path / 'a_xset.npz', arrays))
+    assert content['split'] == {
+        'xset_train': [f'train_{i:06}' for i in (0, 1, 2, 4)],
+        'xset_val': ['test_000001', 'test_000002'],
+    }
+    assert by_name(content)['train_000004']['label'] == 1
+    captured = capsys.readouterr()
+    assert 'left out, all zero: train_000003' in captured.err
+    assert 'left out, all zero: test_000000' in captured.err
+    assert '2 all zero' in captured.out
+
+
+def test_rounding_of_float64_is_told(tool, tmp_path, capsys):
+    arrays = archive()
+    arrays['x_test'] = arrays['x_test'].astype(np.float64)
+    path = save(tmp_path / 'a_xsub.npz', arrays)
+    to_annotations(tool, path)
+    assert 'rounded' not in capsys.readouterr().out
+    arrays['x_test'][1, 4, 7] = 3 + 1e-7
+    content = to_annotations(tool, save(path, arrays))
+    assert 'rounded to float32    by at most 1e-07' in capsys.readouterr().out
+    assert by_name(content)['test_000001']['keypoint'][0, 4, 2, 1] == 3
+
+
+def test_only_what_is_kept_is_held(tool, tmp_path):
+    rows = np.zeros((400, *ROW), np.float32)  # 72 MB
+    rows[:, :10] = 1
+    labels = np.eye(CLASSES)[np.arange(400) % CLASSES]
+    arrays = dict(x_train=rows, y_train=labels)
+    arrays.update(x_test=rows[:1], y_test=labels[:1])
+    path = save(tmp_path / 'a_xsub.npz', arrays)
+    out = tmp_path / 'back_XSub.npz'
+    tracemalloc.start()
+    try:
+        to_annotations(tool, path)
+        tool.main(['to-npz', str(path.with_suffix('.pkl')), str(out)])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 45e6
+    assert np.load(out)['x_train'].tobytes() == rows.tobytes()
+
+
+# ---------------------------------------------------------------------------
+# There and back
+# ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('dtype', ['f8', 'f4', 'i8', 'u1', '?'])
+def test_round_trip_is_exact(tool, tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr(tool, 'CHUNK', 2)  # the last chunk is not full
+    arrays = archive(dtype)
+    x = arrays['x_train']
+    x[0, :, 75:] = x[0, :, :75]
+    x[1, :, :75] = 0
+    x[2, 5:9] = 0
+    x[3, 299, 149] = -0.0
+    x[4, :3] = 0
+    arrays['x_test'][0, :] = 7  # fills the row
+    path = save(tmp_path / 'NTU60_XSub.npz', arrays)
+    to_annotations(tool, path)
+    assert_identical(to_npz(tool, path.with_suffix('.pkl')), arrays)
+
+
+def test_compressed_archive_and_other_split_name(tool, tmp_path):
+    arrays = archive()
+    path = tmp_path / 'mine.npz'
+    np.savez_compressed(path, **arrays)
+    content = to_annotations(tool, path, '--split', 'cs')
+    assert list(content['split']) == ['cs_train', 'cs_val']
+    back = to_npz(
+        tool, path.with_suffix('.pkl'), '--split', 'cs', name='b.npz'
+    )
+    assert_identical(back, arrays)
+
+
+def test_empty_part(tool, tmp_path):
+    arrays = archive()
+    arrays.update(x_test=arrays['x_test'][:0], y_test=arrays['y_test'][:0])
+    path = save(tmp_path / 'a_xsub.npz', arrays)
+    to_annotations(tool, path)
+    assert_identical(to_npz(tool, path.with_suffix('.pkl')), arrays)
+
+
+# ---------------------------------------------------------------------------
+# Names
+# ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('name', 'split'),
+    [
+        ('NTU60_XSub.npz', 'xsub'),
+        ('NTU60_XView.npz', 'xview'),
+        ('NTU120_XSet.npz', 'xset'),
+        ('PKUv2_xview_copy.npz', 'xview'),
+    ],
+)
+def test_split_is_what_the_name_says(tool, tmp_path, name, split):
+    content = to_annotations(tool, save(tmp_path / name, archive()))
+    assert list(content['split']) == [f'{split}_train', f'{split}_val']
+
+
+@pytest.mark.parametrize('name', ['NTU60.npz', 'XSub_XView.npz', 'subx.npz'])
+def test_asks_for_a_split_that_the_name_does_not_say(tool, tmp_path, name):
+    folder = tmp_path / 'xsub'  # the folder says nothing
+    folder.mkdir()
+    path = save(folder / name, archive())
+    with pytest.raises(SystemExit, match=f'{name}.*give --split'):
+        to_annotations(tool, path)
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ('to-annotations', 'a_xsub.npz', 'a.npz'),
+        ('to-npz', 'a.pkl', 'a_xsub.pkl'),
+    ],
+)
+def test_suffix_is_checked_before_the_work(tool, capsys, arguments):
+    with pytest.raises(SystemExit):
+        tool.main(list(arguments))
+    assert 'does not end in' in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------
+# Broken archives
+# ---------------------------------------------------------------------------
+
+
+def put(key, index, value):
+    def change(arrays):
+        arrays[key][index] = value
+
+    return change
+
+
+def replace(key, value):
+    def change(arrays):
+        arrays[key] = value(arrays[key])
+
+    return change
+
+
+BROKEN = {
+    'missing key': (
+        lambda arrays: arrays.pop('y_test'),
+        r"lacks \['y_test'\] \(it has",
+    ),
+    'flat rows': (
+        replace('x_train', lambda x: x.reshape(5, -1)),
+        r'x_train: has the shape \(5, 45000\), expected \(5, 300, 150\)',
+    ),
+    'one person': (
+        replace('x_test', lambda x: x[..., :75]),
+        r'x_test: has the shape \(3, 300, 75\)',
+    ),
+    'another number of labels': (
+        replace('y_test', lambda y: y[:2]),
+        r'x_test: has the shape \(3, 300, 150\), expected \(2, 300, 150\)',
+    ),
+    'labels that are numbers': (
+        replace('y_train', lambda y: y.argmax(axis=1)),
+        r'y_train: has the shape \(5,\), expected \(samples, classes\)',
+    ),
+    'two labels': (
+        put('y_train', (3, 0), 1),
+        'y_train: 1 rows are not one-hot; row 3 has 2 ones and 5 zeros',
+    ),
+    'no label': (
+        put('y_test', (slice(1, 3), slice(None)), 0),
+        'y_test: 2 rows are not one-hot; row 1 has 0 ones',
+    ),
+    'half a label': (
+        put('y_test', (0, 2), 0.5),
+        'y_test: 1 rows are not one-hot; row 0 has 0 ones and 6 zeros',
+    ),
+    'NaN in the labels': (
+        put('y_train', (4, 0), np.nan),
+        'y_train: 1 rows are not one-hot; row 4 has 1 ones and 5 zeros',
+    ),
+    'other classes': (
+        replace('y_test', lambda y: np.pad(y, ((0, 0), (0, 1)))),
+        'y_train has 7 columns, y_test 8',
+    ),
+    'NaN': (
+        put('x_train', (2, 17, 3), np.nan),
+        r'x_train: row 2 holds NaN.*frame 17\)',
+    ),
+    'infinity': (
+        put('x_test', (1, 0, 0), -np.inf),
+        r'x_test: row 1 holds NaN.*frame 0\)',
+    ),
+    'beyond float32': (
+        replace('x_test', lambda x: np.where(x > 2, 1e300, x.astype(float))),
+        'x_test: row . holds NaN, infinity or a number beyond float32',
+    ),
+    'float16': (
+        replace('x_train', lambda x: x.astype(np.float16)),
+        'x_train: holds float16, expected float32 or float64',
+    ),
+    'whole numbers': (
+        replace('x_train', lambda x: x.astype(int)),
+        'x_train: holds int64, expected float32 or float64',
+    ),
+    'texts': (
+        replace('y_train', lambda y: y.astype(str)),
+        'y_train: holds <U32, expected numbers',
+    ),
+    'objects': (
+        replace('y_train', lambda y: y.astype(object)),
+        'y_train: holds object, expected numbers',
+    ),
+    'column by column': (
+        replace('x_train', np.asfortranarray),
+        'x_train: is stored column by column.*ascontiguousarray',
+    ),
+    'nothing but zeros': (
+        lambda arrays: [arrays[f'x_{part}'].fill(0) for part in LABELS],
+        'no sample holds anything but zeros',
+    ),
+}
+
+
+@pytest.mark.parametrize('fault', BROKEN)
+def test_broken_archive(tool, tmp_path, fault):
+    change, message = BROKEN[fault]
+    arrays = archive()
+    change(arrays)
+    path = save(tmp_path / 'NTU60_XSub.npz', arrays)
+    with pytest.raises(SystemExit, match=f'NTU60_XSub.npz.*{message}'):
+        to_annotations(tool, path)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def damaged(data, kind):
+    if kind == 'truncated':
+        return data[:-5000]
+    if kind == 'other format':
+        return b'no archive'
+    middle = len(data) // 2  # amid the numbers: the checksum tells
+    return data[:middle] + bytes(9) + data[middle + 9 :]
+
+
+@pytest.mark.parametrize('kind', ['truncated', 'other format', 'changed'])
+@pytest.mark.parametrize('write', [np.savez, np.savez_compressed])
+def test_damaged_file(tool, tmp_path, kind, write):
+    arrays = archive()
+    for part in LABELS:
+        arrays[f'x_{part}'] += 1  # no zeros, which a change could equal
+    path = tmp_path / 'NTU60_XSub.npz'
+    write(path, **arrays)
+    path.write_bytes(damaged(path.read_bytes(), kind))
+    with pytest.raises(SystemExit, match=r'NTU60_XSub\.npz: cannot be read'):
+        to_annotations(tool, path)
+
+
+def test_member_that_is_no_array(tool, tmp_path):
+    path = save(tmp_path / 'a_xsub.npz', archive())
+    with zipfile.ZipFile(path) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    with zipfile.ZipFile(path, 'w') as target:
+        for name, data in members.items():
+            target.writestr(name, data if name != 'x_train.npy' else b'text')
+    with pytest.raises(SystemExit, match=r'npz, x_train: is no numpy array'):
+        to_annotations(tool, path)
+    with zipfile.ZipFile(path, 'w') as target:
+        for name, data in members.items():
+            target.writestr(name, data[:-40])
+    with pytest.raises(SystemExit, match=r'y_train: ends early, 40 bytes'):
+        to_annotations(tool, path)
+
+
+def test_missing_file_is_named(tool, tmp_path):
+    with pytest.raises(SystemExit, match='none_xsub.npz'):
+        to_annotations(tool, tmp_path / 'none_xsub.npz')
+
+
+# ---------------------------------------------------------------------------
+# From annotations to an archive
+# ---------------------------------------------------------------------------
+
+
+def annotation(name, label=0, persons=1, frames=30, joints=25, seed=0):
+    rng = np.random.default_rng(seed)
+    keypoint = rng.normal(size=(persons, frames, joints, 3))
+    return dict(
+        frame_dir=name,
+        label=label,
+        total_frames=frames,
+        keypoint=keypoint.astype(np.float32),
+    )
+
+
+@pytest.fixture
+def annotations():
+    return [
+        annotation('a', label=2, seed=1),
+        annotation('b', label=1, persons=2, seed=2),
+        annotation('c', label=4, frames=300, seed=3),
+        annotation('unused', label=5),
+    ]
+
+
+def write(path, annotations, split=None, classes=None):
+    split = split or {'xsub_train': ['b', 'a'], 'xsub_val': ['c']}
+    write_annotations(path, split, annotations, classes)
+    return path
+
+
+def test_archive_holds_the_numbers_of_the_annotations(
+    tool, tmp_path, annotations, capsys
+):
+    path = write(tmp_path / 'a.pkl', annotations)
+    arrays = to_npz(tool, path)
+    assert list(arrays) == ['x_train', 'y_train', 'x_test', 'y_test']
+    assert arrays['x_train'].shape == (2, *ROW)
+    assert arrays['x_train'].dtype == np.float32
+    a, b, c, _ = (sample['keypoint'] for sample in annotations)
+    rows = np.zeros((3, *ROW), np.float32)
+    rows[0, :30, :75] = a[0].reshape(30, 75)
+    rows[1, :30, :75] = b[0].reshape(30, 75)
+    rows[1, :30, 75:] = b[1].reshape(30, 75)
+    rows[2, :, :75] = c[0].reshape(300, 75)
+    np.testing.assert_array_equal(arrays['x_train'], rows[:2])
+    np.testing.assert_array_equal(arrays['x_test'], rows[2:])
+    # Labels go up to 5, also in samples that are in neither split.
+    np.testing.assert_array_equal(arrays['y_train'], np.eye(6)[[2, 1]])
+    np.testing.assert_array_equal(arrays['y_test'], np.eye(6)[[4]])
+    assert arrays['y_test'].dtype == np.float64
+    assert '1 annotations in neither split' in capsys.readouterr().out
+
+
+def test_class_names_count_the_classes(tool, tmp_path, annotations):
+    path = write(tmp_path / 'a.pkl', annotations, classes=list('abcdefgh'))
+    assert to_npz(tool, path)['y_train'].shape == (2, 8)
+
+
+def test_what_does_not_fit_stops_or_is_cut(
+    tool, tmp_path, annotations, capsys
+):
+    annotations[1] = annotation('b', persons=4, frames=301, seed=4)
+    annotations[2] = annotation('c', frames=500, seed=5)
+    path = write(tmp_path / 'a.pkl', annotations)
+    told = 'more than 300 frames in 2 samples, more than 2 persons in 1 '
+    with pytest.raises(SystemExit, match=f'{told}.*--cut'):
+        to_npz(tool, path)
+    assert not (tmp_path / 'back_XSub.npz').exists()
+    arrays = to_npz(tool, path, '--cut')
+    assert told in capsys.readouterr().out
+    b, c = annotations[1]['keypoint'], annotations[2]['keypoint']
+    np.testing.assert_array_equal(
+        arrays['x_train'][1].reshape(300, 2, 25, 3),
+        b[:2, :300].swapaxes(0, 1),
+    )
+    np.testing.assert_array_equal(
+        arrays['x_test'][0, :, :75], c[0, :300].reshape(300, 75)
+    )
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(keypoint=np.zeros((1, 9, 17, 3), 'f4')), r"'b'.*\(1, 9, 17, 3"),
+        (dict(keypoint=np.zeros((1, 9, 25, 2), 'f4')), r"'b'.*\(1, 9, 25, 2"),
+        (dict(keypoint=[[0.0]]), "'b'.*has the shape None"),
+        (dict(keypoint=np.ones((1, 9, 25, 3), int)), "'b'.*int64.*finite"),
+        (dict(keypoint=np.full((1, 9, 25, 3), np.nan)), "'b'.*NaN"),
+        (dict(label=-1), "'b'.*label is -1, expected 0 to 5"),
+        (dict(label='run'), "'b'.*label is 'run'"),
+        (dict(frame_dir='a'), "names 'a', which has 2 annotations"),
+        (dict(frame_dir='other'), "names 'b', which has 0 annotations"),
+        (dict(one_hot_dtype='no type'), r"one_hot_dtype is \['no type'\]"),
+    ],
+)
+def test_broken_annotation(tool, tmp_path, annotations, changes, message):
+    annotations[1].update(changes)
+    path = tmp_path / 'a.pkl'
+    split = {'xsub_train': ['a', 'b'], 'xsub_val': ['c']}
+    synthetic.write(path, dict(split=split, annotations=annotations))
+    with pytest.raises(SystemExit, match=f'a.pkl.*({message})'):
+        to_npz(tool, path)
+    assert os.listdir(tmp_path) == ['a.pkl']
+
+
+@pytest.mark.parametrize('key', ['keypoint', 'label'])
+def test_annotation_that_lacks_a_key(tool, tmp_path, annotations, key):
+    del annotations[0][key]
+    path = tmp_path / 'a.pkl'
+    split = {'xsub_train': ['a', 'b'], 'xsub_val': ['c']}
+    synthetic.write(path, dict(split=split, annotations=annotations))
+    with pytest.raises(SystemExit, match=f"a.pkl: sample 'a': {key}"):
+        to_npz(tool, path)
+
+
+def test_other_forms_and_splits(tool, tmp_path, annotations):
+    path = tmp_path / 'a.pkl'
+    synthetic.write(path, annotations)
+    with pytest.raises(SystemExit, match=r'a\.pkl.*without splits'):
+        to_npz(tool, path)
+    synthetic.write(path, dict(split={}, annotations=[*annotations, 'e']))
+    with pytest.raises(SystemExit, match=r'a\.pkl: annotation 4 is a str'):
+        to_npz(tool, path)
+    write(path, annotations)
+    with pytest.raises(
+        SystemExit, match=r"no split 'xset_train'.*'xsub_train', 'xsub_val'"
+    ):
+        to_npz(tool, path, name='b_XSet.npz')
+    with pytest.raises(SystemExit, match='give --split'):
+        to_npz(tool, path, name='b.npz')
+
+
+def test_failure_leaves_the_old_archive_and_no_other_file(
+    tool, tmp_path, annotations, monkeypatch
+):
+    path = write(tmp_path / 'a.pkl', annotations)
+    out = tmp_path / 'back_XSub.npz'
+    out.write_bytes(b'old')
+
+    def full_disk(*args):
+        raise OSError('no space left on device')
+
+    monkeypatch.setattr(tool, '_write_labels', full_disk)
+    with pytest.raises(SystemExit, match='no space left'):
+        to_npz(tool, path)
+    assert out.read_bytes() == b'old'
+    assert sorted(os.listdir(tmp_path)) == ['a.pkl', 'back_XSub.npz']
