@@ -125,9 +125,7 @@ def _counts(counter: Counter) -> str:
     )
 
 
-def _check_annotation(
-    annotation: dict, classes: Sequence[str] | None
-) -> None:
+def _check_annotation(annotation: dict, classes: Sequence[str] | None) -> None:
     """Raise ValueError unless an annotation is as the module describes it."""
     name = annotation.get('frame_dir')
     missing = [key for key in REQUIRED_KEYS if key not in annotation]

@@ -2,14 +2,13 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
 
-from mmengine.utils import ProgressBar
+from .progress import Progress
 
 # Files that a worker fetches at once: enough to hide what a transfer costs,
 # few enough that the workers finish together.
@@ -67,7 +66,7 @@ def read_files(
         ChildProcessError: The system ended a worker process.
     """
     results, broken = [], []
-    progress = ProgressBar(len(files), file=sys.stderr)
+    progress = Progress(len(files))
     try:
         with closing(_map(read, files, num_workers)) as outcomes:
             for result, fault in outcomes:
@@ -79,7 +78,7 @@ def read_files(
                     broken.append(fault)
                 progress.update()
     finally:
-        print(file=sys.stderr)  # ends the line of the progress bar
+        progress.close()
     return results, broken
 
 

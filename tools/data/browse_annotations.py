@@ -21,12 +21,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from mmengine.utils import track_iter_progress
 
 from mamp_mmaction.datasets.annotation_file import (
     REQUIRED_KEYS,
     read_annotations,
 )
+from mamp_mmaction.datasets.progress import track
 from mamp_mmaction.layouts import LAYOUTS, SkeletonLayout, get_layout
 
 # ---------------------------------------------------------------------------
@@ -93,8 +93,8 @@ def inspect_annotations(content: dict | list) -> Report:
     report = Report([], {}, [], defaultdict(list), defaultdict(list))
     _read_class_names(report, content.get('classes'))
     annotations = enumerate(content['annotations'])
-    task = (annotations, len(content['annotations']))
-    for index, sample in track_iter_progress(task, file=sys.stderr):
+    total = len(content['annotations'])
+    for index, sample in track(annotations, total):
         entry, faults, notes = inspect_sample(
             sample, index, len(report.class_names)
         )

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mmengine.utils import ProgressBar
 
 from mamp_mmaction.datasets.annotation_file import (
     read_annotations,
     summarise,
     write_annotations,
 )
+from mamp_mmaction.datasets.progress import Progress
 from mamp_mmaction.layouts import get_layout
 
 NUM_FRAMES, NUM_PERSONS, NUM_COORDS = 300, 2, 3
@@ -99,7 +99,7 @@ def from_archive(src: Path, split_name: str) -> Converted:
             empty=[],
             rounding=0.0,
         )
-        progress = ProgressBar(sum(map(len, labels.values())), file=sys.stderr)
+        progress = Progress(sum(map(len, labels.values())))
         try:
             for part, one_hot in labels.items():
                 names = converted.split[PARTS[part].format(split_name)]
@@ -107,7 +107,7 @@ def from_archive(src: Path, split_name: str) -> Converted:
                     archive, part, one_hot, names, converted, progress
                 )
         finally:
-            print(file=sys.stderr)  # ends the line of the progress bar
+            progress.close()
     return converted
 
 
@@ -117,7 +117,7 @@ def _convert_part(
     one_hot: np.ndarray,
     names: list[str],
     converted: Converted,
-    progress: ProgressBar,
+    progress: Progress,
 ) -> None:
     """Add one part's samples to ``names`` and ``converted``."""
     labels = one_hot.argmax(axis=1).tolist()
@@ -436,7 +436,7 @@ def write_archive(out: Path, parts: dict[str, Part], num_classes: int) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f'.{out.name}.{os.getpid()}.tmp')
     total = sum(len(part.samples) for part in parts.values())
-    progress = ProgressBar(total, file=sys.stderr)
+    progress = Progress(total)
     try:
         with zipfile.ZipFile(temporary, 'w') as archive:
             for name, part in parts.items():
@@ -445,14 +445,14 @@ def write_archive(out: Path, parts: dict[str, Part], num_classes: int) -> None:
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
-        print(file=sys.stderr)  # ends the line of the progress bar
+        progress.close()
 
 
 def _write_coordinates(
     archive: zipfile.ZipFile,
     name: str,
     samples: Sequence[dict],
-    progress: ProgressBar,
+    progress: Progress,
 ) -> None:
     header = {
         'descr': np.lib.format.dtype_to_descr(np.dtype(np.float32)),
