@@ -3,7 +3,7 @@
 _base_ = './loaders.py'
 
 ann_file = 'data/toy.pkl'
-num_classes = 14
+num_classes = 16
 skeleton = dict(num_frames=40, num_joints=25)
 
 center = dict(type='CenterSkeleton', center_joint=1)

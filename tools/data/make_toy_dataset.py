@@ -1,0 +1,758 @@
+"""Make a small synthetic data set: a 25-joint body that performs actions.
+
+The bodies move by forward kinematics: smooth joint angles turn bones of fixed
+length. Several actions differ from another only in the direction or the speed
+of time, so that no single posture tells them apart. Performers differ in
+build, posture, tempo and the hand they use; cameras see them from several
+sides; joints jitter, freeze and jump as a depth sensor's do.
+
+Coordinates are a Kinect's, in metres: x to the sensor's left (the right of a
+performer who faces it), y up, z away from the sensor.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from mamp_mmaction.datasets.annotation_file import (
+    summarise,
+    write_annotations,
+)
+from mamp_mmaction.datasets.progress import track
+from mamp_mmaction.layouts import get_layout
+
+LAYOUT = get_layout('nturgb+d')
+JOINTS = {name: i for i, name in enumerate(LAYOUT.joint_names)}
+
+# ---------------------------------------------------------------------------
+# Postures and actions, in degrees
+# ---------------------------------------------------------------------------
+
+# Which of the 21 joint angles are a limb's, and what they say in this order.
+ANGLES = {
+    'trunk': slice(0, 3),  # lean forward, tilt to the left, turn to the left
+    'head': slice(3, 6),  # the same
+    'right_arm': slice(6, 10),  # raise, aside (0 raises it forward, 90 to its
+    'left_arm': slice(10, 14),  # own side), twist inward, bend of the elbow
+    'right_leg': slice(14, 17),  # raise forward, spread, bend of the knee
+    'left_leg': slice(17, 20),
+    'travel': slice(20, 21),  # forward; metres, not degrees
+}
+NUM_ANGLES = 21
+SIDES = {'right': 1, 'left': -1}  # with the sign of x
+
+
+def posture(**limbs: Sequence[float]) -> np.ndarray:
+    """Return the angles (21,) of some limbs; ``arms``, ``legs`` are pairs.
+
+    Those of the limbs that are not given are NaN: an action leaves them as the
+    performer happens to hold them.
+    """
+    angles = np.full(NUM_ANGLES, np.nan)
+    for limb, values in limbs.items():
+        if limb in ('arms', 'legs'):
+            for side in SIDES:
+                angles[ANGLES[f'{side}_{limb[:-1]}']] = values
+        else:
+            angles[ANGLES[limb]] = values
+    return angles
+
+
+UPRIGHT = (3, 0, 0)
+ARM_DOWN = (8, 60, 0, 12)
+ARM_ON_BELLY = (25, 25, 35, 85)
+ARM_ON_HIP = (38, 110, 55, 80)
+LEG_DOWN = (3, 4, 5)
+STANDING = posture(
+    trunk=UPRIGHT, head=(5, 0, 0), arms=ARM_DOWN, legs=LEG_DOWN, travel=0
+)
+
+# The keys of the actions: phases in [0, 1] with postures, right-handed.
+SIT = (
+    (0.0, posture(trunk=UPRIGHT, head=(5, 0, 0), legs=LEG_DOWN)),
+    (0.5, posture(trunk=(38, 0, 0), head=(-8, 0, 0), legs=(55, 6, 62))),
+    (1.0, posture(trunk=(2, 0, 0), head=(3, 0, 0), legs=(88, 8, 88))),
+)
+HAT = (
+    (0.0, posture(right_arm=(28, 10, 25, 75), head=(20, 0, 0))),
+    (0.5, posture(right_arm=(80, 40, -10, 105), head=(12, 0, 0))),
+    (1.0, posture(right_arm=(122, 68, -62, 118), head=(3, 0, 0))),
+)
+DOOR = (
+    (0.0, posture(right_arm=(-12, 30, 5, 105), trunk=(0, 0, -12))),
+    (0.5, posture(right_arm=(32, 18, 0, 70), trunk=(6, 0, 4))),
+    (1.0, posture(right_arm=(76, 8, 0, 12), trunk=(14, 0, 16))),
+)
+CIRCLE = (
+    (0.00, posture(right_arm=(128, 35, 0, 18))),
+    (0.25, posture(right_arm=(88, 80, 0, 18))),
+    (0.50, posture(right_arm=(48, 35, 0, 18))),
+    (0.75, posture(right_arm=(86, -12, 0, 18))),
+)
+WAVE = (
+    (0.0, posture(right_arm=(92, 75, -85, 50))),
+    (0.5, posture(right_arm=(96, 75, -85, 108))),
+)
+HAMMER = (
+    (0.0, posture(right_arm=(125, 35, 0, 70))),
+    (0.5, posture(right_arm=(50, 25, 0, 30))),
+)
+WIPE = (
+    (0.0, posture(right_arm=(105, 78, 0, 30))),
+    (0.5, posture(right_arm=(110, -8, 0, 30))),
+)
+PUNCH = (
+    (0.0, posture(right_arm=(20, 35, 0, 115), trunk=(0, 0, -10))),
+    (0.5, posture(right_arm=(85, 10, 0, 8), trunk=(6, 0, 14))),
+)
+KICK = (
+    (0.0, posture(right_leg=LEG_DOWN, trunk=UPRIGHT)),
+    (0.3, posture(right_leg=(-22, 4, 55), trunk=(10, 0, -6))),
+    (0.6, posture(right_leg=(75, 2, 8), trunk=(-10, 0, 8))),
+    (1.0, posture(right_leg=LEG_DOWN, trunk=UPRIGHT)),
+)
+SHAKE = (
+    (0.00, posture(right_arm=ARM_DOWN, trunk=UPRIGHT)),
+    (0.25, posture(right_arm=(46, -8, 12, 42), trunk=(9, 0, 8))),
+    (0.37, posture(right_arm=(58, -8, 12, 48), trunk=(9, 0, 8))),
+    (0.50, posture(right_arm=(38, -8, 12, 42), trunk=(9, 0, 8))),
+    (0.63, posture(right_arm=(58, -8, 12, 48), trunk=(9, 0, 8))),
+    (0.75, posture(right_arm=(46, -8, 12, 42), trunk=(9, 0, 8))),
+    (1.00, posture(right_arm=ARM_DOWN, trunk=UPRIGHT)),
+)
+SHOVE = (
+    (0.00, posture(arms=ARM_DOWN, trunk=UPRIGHT)),
+    (0.30, posture(arms=(5, 25, 0, 112), trunk=(0, 0, 0))),
+    (0.50, posture(arms=(78, 8, 0, 14), trunk=(16, 0, 0))),
+    (0.65, posture(arms=(74, 8, 0, 20), trunk=(14, 0, 0))),
+    (1.00, posture(arms=ARM_DOWN, trunk=UPRIGHT)),
+)
+STAGGER = (
+    (
+        0.00,
+        posture(legs=LEG_DOWN, arms=ARM_DOWN, trunk=UPRIGHT, travel=0),
+    ),
+    (
+        0.44,
+        posture(legs=LEG_DOWN, arms=ARM_DOWN, trunk=UPRIGHT, travel=0),
+    ),
+    (
+        0.60,
+        posture(
+            right_leg=(-16, 4, 28),
+            left_leg=(12, 4, 12),
+            arms=(45, 70, 0, 40),
+            trunk=(-18, 0, 0),
+            travel=-0.2,
+        ),
+    ),
+    (
+        0.80,
+        posture(
+            right_leg=(-6, 4, 8),
+            left_leg=(14, 4, 34),
+            arms=(25, 65, 0, 25),
+            trunk=(10, 0, 0),
+            travel=-0.4,
+        ),
+    ),
+    (
+        1.00,
+        posture(legs=LEG_DOWN, arms=ARM_DOWN, trunk=UPRIGHT, travel=-0.45),
+    ),
+)
+
+
+class Action(NamedTuple):
+    """How postures follow one another.
+
+    Attributes:
+        keys (tuple): Pairs of a phase in [0, 1] and a posture.
+        cycles (float): How often the keys are run through in a sequence; 0
+            performs them once, from the first to the last.
+        backwards (bool): Whether time runs backwards.
+        partner (tuple, optional): The keys of a second person, who faces the
+            first.
+        distance (float): Metres between the two persons.
+    """
+
+    keys: tuple
+    cycles: float = 0
+    backwards: bool = False
+    partner: tuple | None = None
+    distance: float = 0
+
+
+ACTIONS = {
+    'sit down': Action(SIT),
+    'stand up': Action(SIT, backwards=True),
+    'put on a hat': Action(HAT),
+    'take off a hat': Action(HAT, backwards=True),
+    'push a door': Action(DOOR),
+    'pull a door': Action(DOOR, backwards=True),
+    'circle an arm outward': Action(CIRCLE, cycles=2),
+    'circle an arm inward': Action(CIRCLE, cycles=2, backwards=True),
+    'wave slowly': Action(WAVE, cycles=1.25),
+    'wave quickly': Action(WAVE, cycles=5),
+    'hammer': Action(HAMMER, cycles=3),
+    'wipe a window': Action(WIPE, cycles=3),
+    'punch': Action(PUNCH, cycles=3),
+    'kick': Action(KICK),
+    'shake hands': Action(SHAKE, partner=SHAKE, distance=1.05),
+    'push someone': Action(SHOVE, partner=STAGGER, distance=0.75),
+}
+
+
+def joint_angles(action: Action, time: np.ndarray) -> np.ndarray:
+    """Return the angles (T, 21) of an action at times in [0, 1].
+
+    The angles go through the keys without overshooting; NaN for limbs that the
+    action leaves alone.
+    """
+    phases, postures = zip(*action.keys)
+    if action.cycles:
+        phases = np.add.outer((-1, 0, 1), phases).ravel()
+        postures = postures * 3
+        time = (action.cycles * time) % 1
+    if action.backwards:
+        time = 1 - time
+    postures = np.stack(postures)
+    given = ~np.isnan(postures).any(0)
+    angles = np.full((len(time), NUM_ANGLES), np.nan)
+    angles[:, given] = PchipInterpolator(phases, postures[:, given])(time)
+    return angles
+
+
+# ---------------------------------------------------------------------------
+# Kinematics: angles to joint positions
+# ---------------------------------------------------------------------------
+
+# Where each joint lies seen from the one before it, in metres, of a person who
+# stands at attention and faces the sensor (x to the own right). Arms, legs and
+# widths are those of the right side; the left side is its mirror image.
+BODY = {
+    'trunk': {
+        'spine_mid': (0, 0.29, 0),
+        'spine_shoulder': (0, 0.21, 0.01),
+        'neck': (0, 0.07, 0),
+        'head': (0, 0.15, -0.02),
+    },
+    'width': {'shoulder': (0.165, -0.03, 0), 'hip': (0.08, -0.03, 0)},
+    'arm': {
+        'elbow': (0, -0.27, 0),
+        'wrist': (0, -0.24, 0),
+        'hand': (0, -0.08, 0),
+        'hand_tip': (0, -0.08, 0),
+        'thumb': (-0.03, -0.03, -0.05),
+    },
+    'leg': {
+        'knee': (0, -0.41, 0),
+        'ankle': (0, -0.40, 0),
+        'foot': (0.01, -0.05, -0.12),
+    },
+}
+ANKLE_HEIGHT = 0.08
+
+
+def body_offsets(factors: dict) -> np.ndarray:
+    """Return a body's bones (V, 3) in metres, one length factor a group."""
+    offsets = np.zeros((LAYOUT.num_joints, 3))
+    for group, bones in BODY.items():
+        for name, offset in bones.items():
+            offset = factors[group] * np.array(offset)
+            if group == 'trunk':
+                offsets[JOINTS[name]] = offset
+                continue
+            for side, sign in SIDES.items():
+                offsets[JOINTS[f'{side}_{name}']] = offset * (sign, 1, 1)
+    return offsets
+
+
+def _outward_from(root: int) -> dict:
+    """Order the skeleton's joints from the root on, each with its parent."""
+    parents = {root: root}
+    for joint in (queue := [root]):
+        for edge in LAYOUT.inward:
+            if joint in edge:
+                other = sum(edge) - joint
+                if other not in parents:
+                    parents[other] = joint
+                    queue.append(other)
+    return parents
+
+
+PARENTS = _outward_from(JOINTS['spine_base'])
+
+
+def _rotation(axis: str, degrees: np.ndarray) -> np.ndarray:
+    """Right-handed rotations (..., 3, 3) about one axis."""
+    i, j = {'x': (1, 2), 'y': (2, 0), 'z': (0, 1)}[axis]
+    angle = np.deg2rad(degrees)
+    matrix = np.zeros((*np.shape(angle), 3, 3))
+    matrix[..., range(3), range(3)] = 1
+    matrix[..., i, i] = matrix[..., j, j] = np.cos(angle)
+    matrix[..., j, i] = np.sin(angle)
+    matrix[..., i, j] = -np.sin(angle)
+    return matrix
+
+
+def bone_rotations(angles: np.ndarray) -> dict:
+    """Return how each bone is turned against the one before it.
+
+    Args:
+        angles (np.ndarray): Joint angles (T, 21), none of them NaN.
+
+    Returns:
+        dict[int, np.ndarray]: Rotations (T, 3, 3) by the joint at the far end
+        of the bone; bones that are not in it turn with the one before.
+    """
+    angle = {limb: angles[:, columns].T for limb, columns in ANGLES.items()}
+    half_trunk = _bend(*(angle['trunk'] / 2))
+    rotations = {
+        'spine_mid': half_trunk,
+        'spine_shoulder': half_trunk,
+        'head': _bend(*angle['head']),
+    }
+    for side, sign in SIDES.items():
+        lift, aside, twist, elbow = angle[f'{side}_arm']
+        plane = _rotation('y', -sign * aside)
+        rotations[f'{side}_elbow'] = (
+            plane
+            @ _rotation('x', lift)
+            @ plane.swapaxes(1, 2)
+            @ _rotation('y', sign * twist)
+        )
+        rotations[f'{side}_wrist'] = _rotation('x', elbow)
+        lift, spread, knee = angle[f'{side}_leg']
+        rotations[f'{side}_knee'] = _rotation('z', sign * spread) @ _rotation(
+            'x', lift
+        )
+        rotations[f'{side}_ankle'] = _rotation('x', -knee)
+        # Feet stay level as far as ankles allow.
+        rotations[f'{side}_foot'] = _rotation(
+            'x', np.clip(knee - lift, -30, 30)
+        )
+    return {JOINTS[name]: matrix for name, matrix in rotations.items()}
+
+
+def _bend(lean: np.ndarray, tilt: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    return _rotation('y', turn) @ _rotation('z', tilt) @ _rotation('x', -lean)
+
+
+def forward_kinematics(angles: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return the joint positions of a person who stands on the floor.
+
+    Args:
+        angles (np.ndarray): Joint angles (T, 21), none of them NaN.
+        offsets (np.ndarray): Bones (V, 3) in metres (:func:`body_offsets`).
+
+    Returns:
+        np.ndarray: Positions (T, V, 3) in metres; y is the height above the
+        floor, the person starts at the origin and faces -z.
+    """
+    positions = np.zeros((len(angles), len(offsets), 3))
+    rotations = bone_rotations(angles)
+    turned = {}
+    for joint, parent in PARENTS.items():
+        if joint == parent:
+            turned[joint] = np.broadcast_to(np.eye(3), (len(angles), 3, 3))
+            continue
+        turned[joint] = turned[parent]
+        if joint in rotations:
+            turned[joint] = turned[parent] @ rotations[joint]
+        positions[:, joint] = (
+            positions[:, parent] + turned[joint] @ offsets[joint]
+        )
+    return _stand(positions, angles[:, ANGLES['travel']])
+
+
+def _stand(positions: np.ndarray, travel: np.ndarray) -> np.ndarray:
+    """Hold the lower foot where it is; with both down, the middle of both."""
+    ankles = positions[:, [JOINTS[f'{side}_ankle'] for side in SIDES]]
+    above_lower = ankles[..., 1] - ankles[..., 1].min(axis=1, keepdims=True)
+    weights = np.exp(-above_lower / 0.03)
+    weights /= weights.sum(axis=1, keepdims=True)
+    slide = ankles - ankles[:1]
+    slide[..., 1] = ankles[..., 1] - ANKLE_HEIGHT
+    positions = positions - (weights[..., None] * slide).sum(1)[:, None]
+    positions[..., 2] -= travel
+    return positions
+
+
+# ---------------------------------------------------------------------------
+# Performers and their performances
+# ---------------------------------------------------------------------------
+
+# Degrees by which people differ in each angle (standard deviation).
+SPREAD = posture(
+    trunk=(4, 2, 4),
+    head=(6, 3, 8),
+    arms=(9, 13, 12, 12),
+    legs=(2, 1.5, 2.5),
+    travel=0,
+)
+
+
+@dataclass(frozen=True)
+class Performer:
+    """What stays the same in all performances of a person.
+
+    Attributes:
+        offsets (np.ndarray): Bones (V, 3) in metres.
+        posture (np.ndarray): Departure from the usual posture (21,).
+        reach (float): Factor on the size of movements.
+        tempo (float): Factor on their speed.
+        left_handed (bool): The hand used in four cases of five.
+    """
+
+    offsets: np.ndarray
+    posture: np.ndarray
+    reach: float
+    tempo: float
+    left_handed: bool
+
+
+def draw_performer(rng: np.random.Generator) -> Performer:
+    """Draw a person's build and habits."""
+    size = rng.normal(1, 0.06)
+    return Performer(
+        offsets=body_offsets({g: size * rng.normal(1, 0.05) for g in BODY}),
+        posture=rng.normal(0, SPREAD),
+        reach=rng.uniform(0.7, 1.3),
+        tempo=rng.uniform(0.8, 1.2),
+        left_handed=rng.random() < 0.3,
+    )
+
+
+def draw_scene(
+    performer: Performer,
+    action: Action,
+    num_frames: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Let one or two persons perform an action somewhere in the room.
+
+    Returns:
+        np.ndarray: Positions (M, T, V, 3) in metres, y above the floor, seen
+        from where they would face -z.
+    """
+    time = _draw_time(action, num_frames, rng)
+    persons = [draw_performance(performer, action, time, rng)]
+    if action.partner is not None:
+        part = action._replace(keys=action.partner)
+        partner = draw_performance(draw_performer(rng), part, time, rng)
+        persons = _face_to_face(persons[0], partner, action.distance, rng)
+    scene = np.stack(persons) @ _rotation('y', rng.normal(0, 20)).T
+    return scene + rng.normal(0, (0.25, 0, 0.25))
+
+
+def draw_performance(
+    performer: Performer,
+    action: Action,
+    time: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return the joint positions (T, V, 3) of one person, who faces -z."""
+    keys = tuple(
+        (phase, key + rng.normal(0, SPREAD)) for phase, key in action.keys
+    )
+    angles = joint_angles(action._replace(keys=keys), time)
+    angles = STANDING + performer.reach * (angles - STANDING)
+    slide = np.linspace(0, 1, len(time))[:, None]
+    slide = slide * slide * (3 - 2 * slide)
+    legs = rng.random() < 0.3
+    rest = (1 - slide) * _draw_rest(rng, legs) + slide * _draw_rest(rng, legs)
+    angles = np.where(np.isnan(angles), rest, angles)
+    angles += performer.posture + _draw_sway(len(time), rng)
+    other_hand = rng.random() < 0.2
+    if action.partner is None and performer.left_handed != other_hand:
+        angles = mirrored(angles)
+    return forward_kinematics(angles, performer.offsets)
+
+
+def mirrored(angles: np.ndarray) -> np.ndarray:
+    """Exchange left and right in joint angles (T, 21)."""
+    out = angles.copy()
+    for limb in ('arm', 'leg'):
+        right, left = ANGLES[f'right_{limb}'], ANGLES[f'left_{limb}']
+        out[:, right], out[:, left] = angles[:, left], angles[:, right]
+    for limb in ('trunk', 'head'):
+        out[:, ANGLES[limb]] *= (1, -1, -1)
+    return out
+
+
+def _draw_time(
+    action: Action, num_frames: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw when an action begins and ends and where it is fast or slow."""
+    time = np.linspace(0, 1, num_frames)
+    if action.cycles:
+        return rng.random() + rng.uniform(0.85, 1.15) * time
+    begin, end = rng.uniform(0, 0.2), rng.uniform(0.8, 1)
+    time = np.clip((time - begin) / (end - begin), 0, 1)
+    skew = rng.uniform(-0.5, 0.5)
+    return time + skew * np.sin(2 * np.pi * time) / (2 * np.pi)
+
+
+def _draw_rest(rng, legs) -> np.ndarray:
+    """Draw how the limbs (21,) that an action leaves alone are held."""
+    rest = STANDING.copy()
+    if legs:
+        rest[ANGLES['right_leg']] = rest[ANGLES['left_leg']] = (88, 8, 88)
+    idle_arms = (ARM_DOWN, ARM_ON_BELLY, ARM_ON_HIP)
+    for side in SIDES:
+        rest[ANGLES[f'{side}_arm']] = rng.choice(idle_arms, p=(0.6, 0.2, 0.2))
+    return rest
+
+
+def _draw_sway(num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the slow sway (T, 21) of someone who means to keep still."""
+    seconds = np.arange(num_frames)[:, None] / FRAME_RATE
+    hertz = rng.uniform(0.15, 0.7, NUM_ANGLES)
+    turns = hertz * seconds + rng.random(NUM_ANGLES)
+    return 0.3 * SPREAD * np.sin(2 * np.pi * turns)
+
+
+def _face_to_face(
+    first: np.ndarray,
+    second: np.ndarray,
+    distance: float,
+    rng: np.random.Generator,
+) -> list:
+    """Place two persons (T, V, 3) about the origin, along the x axis."""
+    apart = distance * rng.normal(1, 0.04)
+    placed = []
+    for person, sign in ((first, -1), (second, 1)):
+        turn = _rotation('y', sign * 90 + rng.normal(0, 5))
+        placed.append(person @ turn.T + (sign * apart / 2, 0, 0))
+    return placed
+
+
+# ---------------------------------------------------------------------------
+# The sensor
+# ---------------------------------------------------------------------------
+
+FRAME_RATE = 30  # frames a second
+SENSOR_HEIGHT, SENSOR_DISTANCE = 1.0, 3.0  # metres
+OUTER_YAW = 45  # degrees between the middle camera and the outermost ones
+
+# Metres of noise (standard deviation): the ends of the limbs are hard to see.
+LIMB_NOISE = {
+    'elbow': 0.0015,
+    'wrist': 0.002,
+    'hand': 0.003,
+    'hand_tip': 0.004,
+    'thumb': 0.004,
+    'knee': 0.0015,
+    'ankle': 0.002,
+    'foot': 0.003,
+}
+NOISE = np.array(
+    [
+        LIMB_NOISE.get(name.partition('_')[2], 0.001)
+        for name in LAYOUT.joint_names
+    ]
+)
+
+
+def record(
+    scene: np.ndarray, yaw: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return a scene as a depth sensor at one side of the room sees it.
+
+    Args:
+        scene (np.ndarray): Positions (M, T, V, 3) in the room.
+        yaw (float): Degrees by which the camera is turned about the room.
+        rng (np.random.Generator): Source of the noise.
+
+    Returns:
+        np.ndarray: Camera coordinates (M, T, V, 3), float32, metres. A person
+        who is not tracked yet is zero.
+    """
+    seen = scene @ _rotation('y', yaw).T
+    seen = seen + (0, -SENSOR_HEIGHT, SENSOR_DISTANCE)
+    for person in seen:
+        _lose_joints(person, rng)
+    seen += rng.normal(0, NOISE[:, None], seen.shape)
+    if len(seen) == 2:
+        seen = seen[rng.permutation(2)]
+        if rng.random() < 0.25:
+            seen[rng.integers(2), : rng.integers(2, 9)] = 0
+    return seen.astype(np.float32)
+
+
+def _lose_joints(person: np.ndarray, rng: np.random.Generator) -> None:
+    """Let parts of a limb freeze or jump for some frames, in place.
+
+    Args:
+        person (np.ndarray): Positions (T, V, 3).
+        rng (np.random.Generator): Source of the choices.
+    """
+    for _ in range(rng.poisson(len(person) / 25)):
+        joint = rng.choice(LAYOUT.num_joints, p=NOISE / NOISE.sum())
+        limb = _beyond(joint)
+        begin = rng.integers(1, len(person))
+        frames = slice(begin, begin + rng.integers(2, 11))
+        if rng.random() < 0.5:
+            person[frames, limb] = person[begin - 1, limb]
+        else:
+            person[frames, limb] += rng.normal(0, 0.1, 3)
+
+
+def _beyond(joint: int) -> list:
+    """List a joint and those that hang from it."""
+    limb = [joint]
+    for other, parent in PARENTS.items():
+        if parent in limb and other not in limb:
+            limb.append(other)
+    return limb
+
+
+# ---------------------------------------------------------------------------
+# The data set
+# ---------------------------------------------------------------------------
+
+
+def make_dataset(
+    subjects: int,
+    repetitions: int,
+    cameras: int,
+    min_frames: int,
+    max_frames: int,
+    seed: int,
+) -> tuple[dict, list]:
+    """Make the data set; its arguments are those of the command line.
+
+    Each performance draws from a seed of its own: more subjects or repetitions
+    leave the others as they are.
+
+    Returns:
+        tuple[dict, list]: Names by split, and annotations.
+    """
+    performances = [
+        (subject, repetition, label)
+        for subject in range(1, subjects + 1)
+        for repetition in range(1, repetitions + 1)
+        for label in range(len(ACTIONS))
+    ]
+    yaws = np.linspace(OUTER_YAW, -OUTER_YAW, cameras)
+    split = {
+        name: []
+        for name in ('xsub_train', 'xsub_val', 'xview_train', 'xview_val')
+    }
+    annotations = []
+    for performance in track(performances, len(performances)):
+        subject, repetition, label = performance
+        # All counts in a seed start at 1, since it ignores zeros at its end.
+        key = (seed, subject, repetition, label + 1)
+        scene = _play(*key, min_frames, max_frames)
+        for camera, yaw in enumerate(yaws, start=1):
+            sensor = np.random.default_rng((*key, camera))
+            keypoint = record(scene, yaw, sensor)
+            name = (
+                f'S001C{camera:03}P{subject:03}R{repetition:03}A{label + 1:03}'
+            )
+            annotations.append(
+                dict(
+                    frame_dir=name,
+                    label=label,
+                    total_frames=keypoint.shape[1],
+                    keypoint=keypoint,
+                )
+            )
+            split['xsub_train' if subject % 2 else 'xsub_val'].append(name)
+            split['xview_val' if camera == 1 else 'xview_train'].append(name)
+    return split, annotations
+
+
+def _play(
+    seed: int,
+    subject: int,
+    repetition: int,
+    number: int,
+    min_frames: int,
+    max_frames: int,
+) -> np.ndarray:
+    """Let a subject perform an action (its number counts from 1)."""
+    performer = draw_performer(np.random.default_rng((seed, subject)))
+    rng = np.random.default_rng((seed, subject, repetition, number))
+    mean_frames = (min_frames + max_frames) / 2
+    num_frames = rng.normal(1, 0.15) * mean_frames / performer.tempo
+    return draw_scene(
+        performer,
+        list(ACTIONS.values())[number - 1],
+        int(np.clip(num_frames, min_frames, max_frames)),
+        rng,
+    )
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=(
+            f'Make a synthetic data set of {len(ACTIONS)} actions '
+            f'({", ".join(ACTIONS)}) performed by a body of '
+            f'{LAYOUT.num_joints} joints (NTU RGB+D), in the annotation '
+            'format of the toolbox. The splits xsub_train and xsub_val hold '
+            'the subjects of odd and even number; xview_val holds camera 1 '
+            'and xview_train all others.'
+        ),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument('out', help='the annotation file to write (.pkl)')
+    for name, default, least, text in (
+        ('--subjects', 20, 2, 'number of performers'),
+        ('--repetitions', 1, 1, 'performances of each action by each'),
+        ('--cameras', 2, 2, 'views of each performance'),
+        ('--min-frames', 30, 2, 'length of the shortest sequences'),
+        ('--max-frames', 80, 2, 'length of the longest sequences'),
+        ('--seed', 0, 0, 'seed of everything that is drawn'),
+    ):
+        parser.add_argument(
+            name,
+            type=_at_least(least),
+            default=default,
+            metavar='N',
+            help=text,
+        )
+    args = parser.parse_args(argv)
+    if args.min_frames > args.max_frames:
+        parser.error(
+            f'--min-frames {args.min_frames} is more than --max-frames '
+            f'{args.max_frames}.'
+        )
+    return args
+
+
+def _at_least(least: int):
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(
+                f'{value} is less than {least}, the least that makes sense'
+            )
+        return value
+
+    return whole_number
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the data set and say what it holds."""
+    args = vars(parse_args(argv))
+    out = args.pop('out')
+    split, annotations = make_dataset(**args)
+    try:
+        write_annotations(out, split, annotations, classes=list(ACTIONS))
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    print(summarise(split, annotations))
+    print(f'Written to {out}')
+
+
+if __name__ == '__main__':
+    main()
