@@ -6,9 +6,10 @@ ann_file = 'data/toy.pkl'
 
 model = dict(
     backbone=dict(base_channels=16),
-    cls_head=dict(num_classes=16, in_channels=64))
+    cls_head=dict(num_classes=16, in_channels=64),
+)
 train_dataloader = dict(
-    batch_size=32,
-    dataset=dict(times=1, dataset=dict(ann_file=ann_file)))
+    batch_size=32, dataset=dict(times=1, dataset=dict(ann_file=ann_file))
+)
 val_dataloader = dict(dataset=dict(ann_file=ann_file))
 test_dataloader = dict(dataset=dict(ann_file=ann_file))

@@ -1,5 +1,5 @@
 _base_ = ['./mamp_finetune.py', './small.py']
 
 model = dict(
-    backbone=_base_.small,
-    cls_head=dict(in_channels=_base_.small.embed_dims))
+    backbone=_base_.small, cls_head=dict(in_channels=_base_.small.embed_dims)
+)

@@ -1,5 +1,5 @@
 _base_ = ['./mamp_linear.py', './tiny.py']
 
 model = dict(
-    backbone=_base_.tiny,
-    cls_head=dict(in_channels=_base_.tiny.embed_dims))
+    backbone=_base_.tiny, cls_head=dict(in_channels=_base_.tiny.embed_dims)
+)

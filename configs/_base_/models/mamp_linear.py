@@ -2,4 +2,5 @@ model = dict(
     type='RecognizerGCN',
     data_preprocessor=dict(type='SkeletonDataPreprocessor'),
     backbone=dict(type='MAMPTransformer'),
-    cls_head=dict(type='LinearProbeHead', in_channels=256))
+    cls_head=dict(type='LinearProbeHead', in_channels=256),
+)

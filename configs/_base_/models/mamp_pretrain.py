@@ -4,4 +4,5 @@ model = dict(
     type='MAMP',
     backbone=dict(type='MAMPTransformer'),
     neck=dict(type='MAMPDecoder'),
-    head=dict(type='MotionPredictionHead', target='motion'))
+    head=dict(type='MotionPredictionHead', target='motion'),
+)

@@ -5,13 +5,17 @@ optim_wrapper = dict(
     constructor='MAMPLayerDecayConstructor',
     paramwise_cfg=dict(layer_decay=0.8),
     optimizer=dict(
-        type='AdamW', lr=3e-4, betas=(0.9, 0.999), weight_decay=0.05))
+        type='AdamW', lr=3e-4, betas=(0.9, 0.999), weight_decay=0.05
+    ),
+)
 param_scheduler = dict(
-    type='WarmupCosineLR', warmup=5, min_lr=1e-5, convert_to_iter_based=True)
+    type='WarmupCosineLR', warmup=5, min_lr=1e-5, convert_to_iter_based=True
+)
 auto_scale_lr = dict(enable=False, base_batch_size=48)
 
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=100, val_begin=1, val_interval=1)
+    type='EpochBasedTrainLoop', max_epochs=100, val_begin=1, val_interval=1
+)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 

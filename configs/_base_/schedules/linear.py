@@ -2,14 +2,17 @@ _base_ = '../default_runtime.py'
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.0))
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.0),
+)
 param_scheduler = dict(
-    type='WarmupCosineLR', warmup=0, min_lr=0.0, convert_to_iter_based=True)
+    type='WarmupCosineLR', warmup=0, min_lr=0.0, convert_to_iter_based=True
+)
 auto_scale_lr = dict(enable=False, base_batch_size=256)
 custom_hooks = [dict(type='LinearProbeHook')]
 
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=100, val_begin=1, val_interval=1)
+    type='EpochBasedTrainLoop', max_epochs=100, val_begin=1, val_interval=1
+)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 

@@ -7,8 +7,9 @@ _base_ = [
 model = dict(
     backbone=_base_.skeleton,
     cls_head=dict(
-        num_classes=_base_.num_classes,
-        num_joints=_base_.skeleton.num_joints))
+        num_classes=_base_.num_classes, num_joints=_base_.skeleton.num_joints
+    ),
+)
 train_dataloader = dict(batch_size=32)
 train_cfg = dict(max_epochs=100)
 load_from = 'work_dirs/mamp_1xb32-pretrain-300e_msr-action3d-xsub-keypoint-3d/epoch_300.pth'

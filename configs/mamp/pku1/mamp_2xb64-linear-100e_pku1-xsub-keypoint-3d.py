@@ -5,7 +5,10 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=_base_.skeleton, cls_head=dict(num_classes=_base_.num_classes))
+    backbone=_base_.skeleton, cls_head=dict(num_classes=_base_.num_classes)
+)
 train_dataloader = dict(batch_size=64)
 auto_scale_lr = dict(base_batch_size=128)
-load_from = 'work_dirs/mamp_4xb32-pretrain-400e_pku1-xsub-keypoint-3d/epoch_301.pth'
+load_from = (
+    'work_dirs/mamp_4xb32-pretrain-400e_pku1-xsub-keypoint-3d/epoch_301.pth'
+)

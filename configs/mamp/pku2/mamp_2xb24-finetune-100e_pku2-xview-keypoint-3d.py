@@ -7,7 +7,10 @@ _base_ = [
 model = dict(
     backbone=_base_.skeleton,
     cls_head=dict(
-        num_classes=_base_.num_classes,
-        num_joints=_base_.skeleton.num_joints))
+        num_classes=_base_.num_classes, num_joints=_base_.skeleton.num_joints
+    ),
+)
 train_dataloader = dict(batch_size=24)
-load_from = 'work_dirs/mamp_4xb32-pretrain-400e_pku2-xview-keypoint-3d/epoch_400.pth'
+load_from = (
+    'work_dirs/mamp_4xb32-pretrain-400e_pku2-xview-keypoint-3d/epoch_400.pth'
+)

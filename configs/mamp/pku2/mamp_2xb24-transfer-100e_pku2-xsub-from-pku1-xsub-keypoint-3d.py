@@ -1,3 +1,5 @@
 _base_ = './mamp_2xb24-finetune-100e_pku2-xsub-keypoint-3d.py'
 
-load_from = 'work_dirs/mamp_4xb32-pretrain-400e_pku1-xsub-keypoint-3d/epoch_301.pth'
+load_from = (
+    'work_dirs/mamp_4xb32-pretrain-400e_pku1-xsub-keypoint-3d/epoch_301.pth'
+)

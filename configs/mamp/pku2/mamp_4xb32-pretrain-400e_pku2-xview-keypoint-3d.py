@@ -6,7 +6,8 @@ _base_ = [
 
 model = dict(backbone=_base_.skeleton)
 train_dataloader = dict(
-    batch_size=32, dataset=dict(pipeline=_base_.pretrain_pipeline))
+    batch_size=32, dataset=dict(pipeline=_base_.pretrain_pipeline)
+)
 val_dataloader = dict(dataset=dict(pipeline=_base_.pretrain_val_pipeline))
 test_dataloader = val_dataloader
 

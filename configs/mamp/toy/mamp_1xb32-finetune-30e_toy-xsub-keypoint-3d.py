@@ -7,8 +7,11 @@ _base_ = [
 model = dict(
     backbone=_base_.skeleton,
     cls_head=dict(
-        num_classes=_base_.num_classes,
-        num_joints=_base_.skeleton.num_joints))
+        num_classes=_base_.num_classes, num_joints=_base_.skeleton.num_joints
+    ),
+)
 train_dataloader = dict(batch_size=32)
 train_cfg = dict(max_epochs=30, val_interval=5)
-load_from = 'work_dirs/mamp_1xb32-pretrain-100e_toy-xsub-keypoint-3d/epoch_100.pth'
+load_from = (
+    'work_dirs/mamp_1xb32-pretrain-100e_toy-xsub-keypoint-3d/epoch_100.pth'
+)
