@@ -27,7 +27,7 @@ test_dataloader = val_dataloader
 default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))
 """
 PRETRAIN = """
-_base_ = '{configs}/mamp/toy/mamp_1xb32-pretrain-100e_toy-xsub-keypoint-3d.py'
+_base_ = '{configs}/mamp/toy/mamp_1xb32-pretrain-60e_toy-xsub-keypoint-3d.py'
 model = dict(
     backbone=dict(embed_dims=16, depth=1, num_heads=2),
     neck=dict(decoder_embed_dims=16))
@@ -35,7 +35,7 @@ param_scheduler = dict(warmup=1)
 train_cfg = dict(max_epochs=4, val_interval=1)
 """
 PROBE = """
-_base_ = '{configs}/mamp/toy/mamp_1xb32-linear-50e_toy-xsub-keypoint-3d.py'
+_base_ = '{configs}/mamp/toy/mamp_1xb32-linear-30e_toy-xsub-keypoint-3d.py'
 model = dict(
     backbone=dict(embed_dims=16, depth=1, num_heads=2),
     cls_head=dict(in_channels=16))

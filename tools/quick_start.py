@@ -44,12 +44,12 @@ class Run:
         return self.title.lower().replace(' ', '-').replace(',', '')
 
 
-MAMP = Run('Pre-training, MAMP', 'pretrain-100e')
-MAE = Run('Pre-training, reconstruction', 'mae-100e')
-PROBE_RANDOM = Run('Linear probe, random weights', 'linear-50e')
-PROBE_MAE = Run('Linear probe, reconstruction', 'linear-50e', MAE)
-PROBE_MAMP = Run('Linear probe, MAMP', 'linear-50e', MAMP)
-FINETUNE = Run('Fine-tuned, MAMP', 'finetune-30e', MAMP)
+MAMP = Run('Pre-training, MAMP', 'pretrain-60e')
+MAE = Run('Pre-training, reconstruction', 'mae-60e')
+PROBE_RANDOM = Run('Linear probe, random weights', 'linear-30e')
+PROBE_MAE = Run('Linear probe, reconstruction', 'linear-30e', MAE)
+PROBE_MAMP = Run('Linear probe, MAMP', 'linear-30e', MAMP)
+FINETUNE = Run('Fine-tuned, MAMP', 'finetune-20e', MAMP)
 # Runs of one stage need nothing of each other and share the cores.
 STAGES = ((MAMP, MAE), (PROBE_RANDOM, PROBE_MAE), (PROBE_MAMP, FINETUNE))
 

@@ -706,7 +706,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('out', help='the annotation file to write (.pkl)')
     for name, default, least, text in (
-        ('--subjects', 20, 2, 'number of performers'),
+        ('--subjects', 16, 2, 'number of performers'),
         ('--repetitions', 1, 1, 'performances of each action by each'),
         ('--cameras', 2, 2, 'views of each performance'),
         ('--min-frames', 30, 2, 'length of the shortest sequences'),

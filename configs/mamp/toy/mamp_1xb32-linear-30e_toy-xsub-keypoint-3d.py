@@ -8,7 +8,7 @@ model = dict(
     backbone=_base_.skeleton, cls_head=dict(num_classes=_base_.num_classes)
 )
 train_dataloader = dict(batch_size=32)
-train_cfg = dict(max_epochs=50, val_interval=5)
+train_cfg = dict(max_epochs=30, val_interval=5)
 load_from = (
-    'work_dirs/mamp_1xb32-pretrain-100e_toy-xsub-keypoint-3d/epoch_100.pth'
+    'work_dirs/mamp_1xb32-pretrain-60e_toy-xsub-keypoint-3d/epoch_60.pth'
 )

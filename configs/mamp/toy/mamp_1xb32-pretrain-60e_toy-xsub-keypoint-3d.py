@@ -10,4 +10,5 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(pipeline=_base_.pretrain_val_pipeline))
 test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=100)
+train_cfg = dict(max_epochs=60)
+param_scheduler = dict(warmup=5)
