@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from synthetic import annotation, write
@@ -257,6 +258,27 @@ def test_all_protocols_are_there():
         for source in ('ntu60-xsub', 'ntu120-xsub', 'pku1-xsub')
     }
     assert found == wanted and len(FILES) == len(wanted)
+
+
+def test_the_model_index_lists_every_config():
+    root = CONFIGS.parents[1]
+    index = yaml.safe_load((root / 'model-index.yml').read_text())
+    models = [
+        model
+        for file in index['Import']
+        for model in yaml.safe_load((root / file).read_text())['Models']
+    ]
+    listed = {model['Config']: model['Name'] for model in models}
+    files = sorted(CONFIGS.glob('*/*.py'))
+    assert listed == {str(f.relative_to(root)): f.stem for f in files}
+
+
+def test_the_model_card_links_to_configs_that_exist():
+    links = re.findall(
+        r'\]\(([\w/-]+\.py)\)', (CONFIGS / 'README.md').read_text()
+    )
+    assert len(links) == 8
+    assert all((CONFIGS / link).exists() for link in links)
 
 
 ABLATIONS = re.findall(
