@@ -209,6 +209,26 @@ def test_who_sits_down_keeps_the_feet_in_place(toy):
     assert hips[-1, 2] > hips[0, 2] + 0.25
 
 
+@pytest.mark.parametrize('name', ['kick', 'shake hands', 'push someone'])
+def test_nobody_is_seated_in_what_needs_both_feet(toy, name):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        performer = toy.draw_performer(rng)
+        scene = toy.draw_scene(performer, toy.ACTIONS[name], 40, rng)
+        assert scene[..., JOINT['spine_base'], 1].min() > 0.65
+
+
+def test_who_waves_may_be_seated(toy):
+    heights = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        performer = toy.draw_performer(rng)
+        scene = toy.draw_scene(performer, toy.ACTIONS['wave slowly'], 40, rng)
+        heights.append(scene[0, 0, JOINT['spine_base'], 1])
+    assert min(heights) < 0.6
+    assert max(heights) > 0.8
+
+
 def test_mirrored_angles_mirror_the_body(toy):
     angles = clean_angles(toy, toy.ACTIONS['push a door'])
     angles += np.random.default_rng(0).normal(0, toy.SPREAD)

@@ -68,6 +68,7 @@ ARM_DOWN = (8, 60, 0, 12)
 ARM_ON_BELLY = (25, 25, 35, 85)
 ARM_ON_HIP = (38, 110, 55, 80)
 LEG_DOWN = (3, 4, 5)
+LEG_SEATED = (88, 8, 88)
 STANDING = posture(
     trunk=UPRIGHT, head=(5, 0, 0), arms=ARM_DOWN, legs=LEG_DOWN, travel=0
 )
@@ -76,7 +77,7 @@ STANDING = posture(
 SIT = (
     (0.0, posture(trunk=UPRIGHT, head=(5, 0, 0), legs=LEG_DOWN)),
     (0.5, posture(trunk=(38, 0, 0), head=(-8, 0, 0), legs=(55, 6, 62))),
-    (1.0, posture(trunk=(2, 0, 0), head=(3, 0, 0), legs=(88, 8, 88))),
+    (1.0, posture(trunk=(2, 0, 0), head=(3, 0, 0), legs=LEG_SEATED)),
 )
 HAT = (
     (0.0, posture(right_arm=(28, 10, 25, 75), head=(20, 0, 0))),
@@ -463,11 +464,10 @@ def draw_performance(
     )
     angles = joint_angles(action._replace(keys=keys), time)
     angles = STANDING + performer.reach * (angles - STANDING)
-    slide = np.linspace(0, 1, len(time))[:, None]
-    slide = slide * slide * (3 - 2 * slide)
-    legs = rng.random() < 0.3
-    rest = (1 - slide) * _draw_rest(rng, legs) + slide * _draw_rest(rng, legs)
-    angles = np.where(np.isnan(angles), rest, angles)
+    idle = np.isnan(angles)
+    legs = np.r_[ANGLES['right_leg'], ANGLES['left_leg']]
+    may_sit = action.partner is None and idle[:, legs].all()
+    angles = np.where(idle, _draw_rest(len(time), may_sit, rng), angles)
     angles += performer.posture + _draw_sway(len(time), rng)
     other_hand = rng.random() < 0.2
     if action.partner is None and performer.left_handed != other_hand:
@@ -499,15 +499,21 @@ def _draw_time(
     return time + skew * np.sin(2 * np.pi * time) / (2 * np.pi)
 
 
-def _draw_rest(rng, legs) -> np.ndarray:
-    """Draw how the limbs (21,) that an action leaves alone are held."""
-    rest = STANDING.copy()
-    if legs:
-        rest[ANGLES['right_leg']] = rest[ANGLES['left_leg']] = (88, 8, 88)
-    idle_arms = (ARM_DOWN, ARM_ON_BELLY, ARM_ON_HIP)
-    for side in SIDES:
-        rest[ANGLES[f'{side}_arm']] = rng.choice(idle_arms, p=(0.6, 0.2, 0.2))
-    return rest
+def _draw_rest(
+    num_frames: int, may_sit: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw how idle limbs (T, 21) are held first and to where they drift."""
+    leg = LEG_SEATED if rng.random() < 0.3 and may_sit else LEG_DOWN
+    begin, end = STANDING.copy(), STANDING.copy()
+    for rest in (begin, end):
+        for side in SIDES:
+            rest[ANGLES[f'{side}_leg']] = leg
+            rest[ANGLES[f'{side}_arm']] = rng.choice(
+                (ARM_DOWN, ARM_ON_BELLY, ARM_ON_HIP), p=(0.6, 0.2, 0.2)
+            )
+    time = np.linspace(0, 1, num_frames)[:, None]
+    drift = time * time * (3 - 2 * time)
+    return (1 - drift) * begin + drift * end
 
 
 def _draw_sway(num_frames: int, rng: np.random.Generator) -> np.ndarray:
