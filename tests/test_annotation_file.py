@@ -1,7 +1,6 @@
 import collections
 import os
 import pickle
-import time
 
 import mmengine
 import numpy as np
@@ -220,23 +219,6 @@ def test_other_globals_are_refused_and_not_run(tmp_path, protocol):
         with pytest.raises(ValueError, match=rf'data\.pkl: refused.*{name}'):
             read_annotations(path)
         assert not marker.exists()
-
-
-def test_reading_is_as_fast_as_pickle(tmp_path):
-    annotations = [annotation(f's{i}', frames=60) for i in range(2000)]
-    path = tmp_path / 'data.pkl'
-    write_annotations(path, {'all': ['s0']}, annotations)
-
-    def fastest(read):
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            read()
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    ours = fastest(lambda: read_annotations(path))
-    assert ours < 2 * fastest(lambda: pickle.loads(path.read_bytes()))
 
 
 def test_summary_counts(content):
