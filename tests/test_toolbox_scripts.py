@@ -51,7 +51,7 @@ train_cfg = dict(max_epochs=2)
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory, load_tool):
-    """A toy data set of 56 sequences, 28 in each split."""
+    """A toy data set of 64 sequences, 32 in each split."""
     path = tmp_path_factory.mktemp('data') / 'toy.pkl'
     make = load_tool('data/make_toy_dataset').main
     make([str(path), '--subjects', '2', '--cameras', '2'])
@@ -135,7 +135,7 @@ def test_pretraining_stops_tests_and_resumes(project):
 
     project.run('train.py', 'pretrain', '--resume')
     found = rates(first) + rates(project.scalars('pretrain'))
-    steps = [i / 3 for i in range(12)]  # 28 samples: 3 batches of 8 an epoch
+    steps = [i / 4 for i in range(16)]  # 32 samples: 4 batches of 8 an epoch
     expected = [
         1e-3 * e
         if e < 1
