@@ -7,19 +7,14 @@ an interrupted run can be taken up again.
 """
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import mmaction
+from training_runs import ROOT, read_curve, run_command, train
 
-ROOT = Path(__file__).resolve().parents[1]
-TRAIN = Path(mmaction.__path__[0], '.mim', 'tools', 'train.py')
 CONFIGS = ROOT / 'configs' / 'mamp' / 'toy'
 NAME = 'mamp_1xb32-{protocol}_toy-xsub-keypoint-3d'
 METRIC = 'acc/top1'
@@ -70,35 +65,7 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def run_command(command, log: Path, threads: int) -> None:
-    """Run a command with its output in a file.
-
-    Args:
-        command (list[str]): The command.
-        log (Path): File of the output.
-        threads (int): Threads that it may compute with.
-
-    Raises:
-        SystemExit: If it fails; the end of its output is shown.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
-    with log.open('w') as output:
-        code = subprocess.run(
-            [sys.executable, *map(str, command)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        ).returncode
-    if code:
-        tail = '\n'.join(log.read_text().splitlines()[-15:])
-        raise SystemExit(
-            f'{command[0]} failed (exit status {code}):\n{tail}\n'
-            f'The whole output is in {log}.'
-        )
-
-
-def train(run: Run, args, threads: int) -> None:
+def train_run(run: Run, args, threads: int) -> None:
     """Train one run, unless it is finished.
 
     Args:
@@ -106,29 +73,21 @@ def train(run: Run, args, threads: int) -> None:
         args (Namespace): The command line.
         threads (int): Threads that it may compute with.
     """
-    folder = args.work_dir / run.folder
-    if (folder / 'finished').exists():
-        print(f'  {run.title}: finished before', flush=True)
-        return
     began = time.monotonic()
-    start = None
-    if run.start:
-        pointer = args.work_dir / run.start.folder / 'last_checkpoint'
-        start = pointer.read_text().strip()
     data = args.work_dir / 'toy.pkl'
-    loaders = ('train_dataloader', 'val_dataloader')
-    command = [TRAIN, run.config, '--work-dir', folder, '--seed', args.seed]
-    command += ['--cfg-options', f'load_from={start}']
-    command += [f'{loader}.dataset.ann_file={data}' for loader in loaders]
-    run_command(command, folder / 'console.log', threads)
-    (folder / 'finished').touch()
-    print(f'  {run.title}: {time.monotonic() - began:.0f} s', flush=True)
-
-
-def read_scalars(folder: Path) -> list[dict]:
-    """The lines that mmengine logged in the newest run of a folder."""
-    logs = sorted(folder.glob('*/vis_data/scalars.json'))
-    return [json.loads(line) for line in logs[-1].read_text().splitlines()]
+    todo = train(
+        run.config,
+        args.work_dir / run.folder,
+        {
+            f'{loader}.dataset.ann_file': data
+            for loader in ('train_dataloader', 'val_dataloader')
+        },
+        args.seed,
+        threads,
+        run.start and args.work_dir / run.start.folder,
+    )
+    spent = f'{time.monotonic() - began:.0f} s' if todo else 'finished before'
+    print(f'  {run.title}: {spent}', flush=True)
 
 
 def print_table(work_dir: Path) -> None:
@@ -140,19 +99,18 @@ def print_table(work_dir: Path) -> None:
     print('\n| pre-training | validation loss | of predicting zero |')
     print('| --- | --- | --- |')
     for run in (MAMP, MAE):
-        last = [
-            line
-            for line in read_scalars(work_dir / run.folder)
-            if 'masked_motion/mse' in line
-        ][-1]
-        mse, zero = last['masked_motion/mse'], last['masked_motion/zero_mse']
+        folder = work_dir / run.folder
+        mse, zero = (
+            read_curve(folder, f'masked_motion/{name}')[-1]
+            for name in ('mse', 'zero_mse')
+        )
         print(f'| {run.title} | {mse:.3f} | {zero:.3f} |')
     print('\n| classification | top-1, last epoch | best epoch |')
     print('| --- | --- | --- |')
     for run in (PROBE_RANDOM, PROBE_MAE, PROBE_MAMP, FINETUNE):
-        scalars = read_scalars(work_dir / run.folder)
-        curve = [100 * line[METRIC] for line in scalars if METRIC in line]
-        print(f'| {run.title} | {curve[-1]:.1f} % | {max(curve):.1f} % |')
+        curve = read_curve(work_dir / run.folder, METRIC)
+        last, best = 100 * curve[-1], 100 * max(curve)
+        print(f'| {run.title} | {last:.1f} % | {best:.1f} % |')
 
 
 def main(argv=None):
@@ -170,7 +128,7 @@ def main(argv=None):
     for stage in STAGES:
         threads = max(cores // len(stage), 1)
         with ThreadPoolExecutor(len(stage)) as pool:
-            list(pool.map(lambda run: train(run, args, threads), stage))  # noqa: B023
+            list(pool.map(lambda run: train_run(run, args, threads), stage))  # noqa: B023
     print(f'Trained for {time.monotonic() - began:.0f} s.')
     print_table(args.work_dir)
     print(f'\nLogs and weights are in {args.work_dir}.')

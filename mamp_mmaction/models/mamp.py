@@ -3,20 +3,7 @@ from mmaction.registry import MODELS
 from mmaction.utils import ConfigType, SampleList
 from mmengine.model import BaseModel
 
-from ..datasets.sample_name import sample_name
-from .visible_tokens import visible_index
-
-# What decoder and head must have in common with the encoder ...
-DECODER_SHARES = (
-    'in_channels',
-    'embed_dims',
-    'num_frames',
-    'num_joints',
-    't_patch_size',
-)
-HEAD_SHARES = ('t_patch_size',)
-# ... and what the decoder takes over unless it is told otherwise.
-DECODER_DEFAULTS = ('num_heads', 'mlp_ratio')
+from .masked_prediction import build_motion_prediction, predict_masked
 
 
 @MODELS.register_module()
@@ -28,10 +15,16 @@ class MAMP(BaseModel):
     tokens are masked is decided in the data pipeline; the model is a
     function of the skeletons and ``data_sample.mask``.
 
+    :class:`MAMPTransformer` encodes the visible tokens alone. Any other
+    backbone of (N, M, T, V, C) -> (N, M, D, T', V), such as the toolbox's
+    GCNs, sees a learned patch in the place of every masked one, and the
+    decoder gets its features at the visible patches; the decoder's
+    ``embed_dims`` (D), ``num_frames`` and ``num_joints`` must then be given.
+
     The trained ``backbone.*`` weights load straight into a recogniser.
 
     Args:
-        backbone (dict): Config of the encoder, :class:`MAMPTransformer`.
+        backbone (dict): Config of the encoder.
         neck (dict): Config of the decoder, :class:`MAMPDecoder`. Arguments
             that it shares with the encoder are taken from there.
         head (dict): Config of target and loss,
@@ -51,25 +44,9 @@ class MAMP(BaseModel):
             data_preprocessor = dict(type='SkeletonDataPreprocessor')
         super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
         self.backbone = MODELS.build(backbone)
-        neck = self._share('neck', neck, DECODER_SHARES)
-        for key in DECODER_DEFAULTS:
-            neck.setdefault(key, getattr(self.backbone, key))
-        self.neck = MODELS.build(neck)
-        self.head = MODELS.build(self._share('head', head, HEAD_SHARES))
-
-    def _share(
-        self, name: str, cfg: ConfigType, keys: tuple[str, ...]
-    ) -> ConfigType:
-        """Fill a config with the encoder's values; refuse contradictions."""
-        cfg = dict(cfg)
-        for key in keys:
-            own = getattr(self.backbone, key)
-            if cfg.setdefault(key, own) != own:
-                raise ValueError(
-                    f'{name}.{key}={cfg[key]} contradicts the encoder, whose '
-                    f'{key} is {own}: leave it out of the {name}.'
-                )
-        return cfg
+        self.neck, self.head, self.masked_patches = build_motion_prediction(
+            self.backbone, neck, head
+        )
 
     def loss(
         self, inputs: torch.Tensor, data_samples: SampleList
@@ -84,8 +61,7 @@ class MAMP(BaseModel):
         Returns:
             dict[str, torch.Tensor]: The losses of the head.
         """
-        keypoint, mask = self._unpack(inputs, data_samples)
-        pred = self._predict_patches(keypoint, mask)
+        pred, keypoint, mask = self._predict_masked(inputs, data_samples)
         return self.head.loss(pred, keypoint, mask)
 
     def predict(
@@ -104,8 +80,7 @@ class MAMP(BaseModel):
             units, and ``masked_errors`` (M, 3) as summed by
             :meth:`MotionPredictionHead.errors`.
         """
-        keypoint, mask = self._unpack(inputs, data_samples)
-        pred = self._predict_patches(keypoint, mask)
+        pred, keypoint, mask = self._predict_masked(inputs, data_samples)
         field = f'pred_{self.head.target}'
         shape = (len(data_samples), -1)
         motions = self.head.predict(pred, keypoint).unflatten(0, shape)
@@ -142,45 +117,14 @@ class MAMP(BaseModel):
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         if mode == 'tensor':
-            return self._predict_patches(*self._unpack(inputs, data_samples))
+            return self._predict_masked(inputs, data_samples)[0]
         raise ValueError(
             f"mode={mode!r} is none of 'loss', 'predict' and 'tensor'."
         )
 
-    def _predict_patches(
-        self, keypoint: torch.Tensor, mask: torch.Tensor
-    ) -> torch.Tensor:
-        """(B, T, V, C) and (B, L) -> (B, L, u * C)."""
-        visible = visible_index(mask)  # (B, K)
-        latent = self.backbone.encode(keypoint, visible)  # (B, K, D)
-        return self.neck(latent, visible)
-
-    def _unpack(
+    def _predict_masked(
         self, inputs: torch.Tensor, data_samples: SampleList
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Skeletons (N * M, T, V, C) and masks (N * M, L), one a person."""
-        if inputs.ndim != 6 or inputs.shape[1] != 1:
-            raise ValueError(
-                'Pre-training needs inputs of shape (samples, 1 clip, '
-                'persons, frames, joints, channels), got '
-                f'{tuple(inputs.shape)}: use num_clips=1.'
-            )
-        M, T, V = inputs.shape[2:5]
-        expected = (M, T // self.head.t_patch_size * V)
-        for index, sample in enumerate(data_samples):
-            name = sample_name(sample, index)
-            if 'mask' not in sample:
-                raise ValueError(
-                    f'There is no mask with {name}: end the pipeline with '
-                    'FormatGCNInput, MotionAwareMask and PackActionInputs('
-                    "algorithm_keys=('mask', ))."
-                )
-            if tuple(sample.mask.shape) != expected:
-                raise ValueError(
-                    f'The mask of {name} has shape '
-                    f'{tuple(sample.mask.shape)}, but its skeleton needs '
-                    f'(persons, tokens) = {expected}: MotionAwareMask and '
-                    'the model must agree on t_patch_size.'
-                )
-        mask = torch.stack([sample.mask for sample in data_samples])
-        return inputs.flatten(0, 2), mask.flatten(0, 1).to(inputs.device)
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return predict_masked(
+            self.backbone, self.masked_patches, self.neck, inputs, data_samples
+        )

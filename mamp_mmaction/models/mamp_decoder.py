@@ -61,6 +61,10 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         super().__init__(init_cfg=init_cfg)
         D = decoder_embed_dims
         segments = num_segments(num_frames, t_patch_size)
+        self.in_channels = in_channels
+        self.num_frames = num_frames
+        self.num_joints = num_joints
+        self.t_patch_size = t_patch_size
         self.num_tokens = segments * num_joints
 
         self.embed = nn.Linear(embed_dims, D)
@@ -85,7 +89,16 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
 
         Returns:
             torch.Tensor: Predicted patches, (B, L, u * C).
+
+        Raises:
+            ValueError: If the tokens have another width than D.
         """
+        if latent.shape[2] != self.embed.in_features:
+            raise ValueError(
+                f'The decoder was built for embed_dims='
+                f'{self.embed.in_features}, but the encoder gives '
+                f'{latent.shape[2]} channels.'
+            )
         latent = self.embed(latent)
         masked = self.mask_token.expand(len(latent), self.num_tokens, -1)
         tokens = scatter_tokens(masked, latent, visible)  # (B, L, D)

@@ -46,6 +46,13 @@ ANGLES = {
 NUM_ANGLES = 21
 SIDES = {'right': 1, 'left': -1}  # with the sign of x
 
+# Other layouts' names for the same places of the body.
+SAME_PLACE = {
+    'shoulder_center': 'spine_shoulder',
+    'hip_center': 'spine_base',
+    'spine': 'spine_mid',
+}
+
 
 def posture(**limbs: Sequence[float]) -> np.ndarray:
     """Return the angles (21,) of some limbs; ``arms``, ``legs`` are pairs.
@@ -631,6 +638,7 @@ def make_dataset(
     min_frames: int,
     max_frames: int,
     seed: int,
+    layout: str = LAYOUT.name,
 ) -> tuple[dict, list]:
     """Make the data set; its arguments are those of the command line.
 
@@ -639,7 +647,11 @@ def make_dataset(
 
     Returns:
         tuple[dict, list]: Names by split, and annotations.
+
+    Raises:
+        ValueError: If the body lacks joints of the layout.
     """
+    joints = joints_of(layout)
     performances = [
         (subject, repetition, label)
         for subject in range(1, subjects + 1)
@@ -659,7 +671,7 @@ def make_dataset(
         scene = _play(*key, min_frames, max_frames)
         for camera, yaw in enumerate(yaws, start=1):
             sensor = np.random.default_rng((*key, camera))
-            keypoint = record(scene, yaw, sensor)
+            keypoint = record(scene, yaw, sensor)[:, :, joints]
             name = (
                 f'S001C{camera:03}P{subject:03}R{repetition:03}A{label + 1:03}'
             )
@@ -674,6 +686,30 @@ def make_dataset(
             split['xsub_train' if subject % 2 else 'xsub_val'].append(name)
             split['xview_val' if camera == 1 else 'xview_train'].append(name)
     return split, annotations
+
+
+def joints_of(layout: str) -> list[int]:
+    """The body's joints in the order of a layout.
+
+    Args:
+        layout (str): Name of the layout.
+
+    Returns:
+        list[int]: Indices of the body's joints.
+
+    Raises:
+        ValueError: If the body lacks one of them.
+    """
+    names = get_layout(layout).joint_names
+    names = [SAME_PLACE.get(name, name) for name in names]
+    absent = [name for name in names if name not in JOINTS]
+    if absent:
+        raise ValueError(
+            f'The body has no {", ".join(absent)}, which the layout '
+            f'{layout!r} asks for: choose a layout of its joints, such as '
+            f'{LAYOUT.name!r}.'
+        )
+    return [JOINTS[name] for name in names]
 
 
 def _play(
@@ -726,6 +762,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             metavar='N',
             help=text,
         )
+    parser.add_argument(
+        '--layout',
+        default=LAYOUT.name,
+        help='joints that are written, by their name in the layout table',
+    )
     args = parser.parse_args(argv)
     if args.min_frames > args.max_frames:
         parser.error(
@@ -751,8 +792,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the data set and say what it holds."""
     args = vars(parse_args(argv))
     out = args.pop('out')
-    split, annotations = make_dataset(**args)
     try:
+        split, annotations = make_dataset(**args)
         write_annotations(out, split, annotations, classes=list(ACTIONS))
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')

@@ -2,9 +2,12 @@
 # person, 20 joints of a Kinect v1, some 40 frames a sequence.
 _base_ = './loaders.py'
 
+from mamp_mmaction.layouts import get_layout  # noqa: E402
+
 ann_file = 'data/msr_action3d.pkl'
 num_classes = 20
 skeleton = dict(num_frames=60, num_joints=20)
+graph = get_layout('msr_action3d').graph()
 
 center = dict(type='CenterSkeleton', center_joint=3)
 train_crop = dict(type='TemporalCropResize', num_frames=skeleton['num_frames'])

@@ -1,0 +1,5 @@
+model = dict(
+    type='RecognizerGCN',
+    data_preprocessor=dict(type='SkeletonDataPreprocessor'),
+    cls_head=dict(type='GCNHead'),
+)

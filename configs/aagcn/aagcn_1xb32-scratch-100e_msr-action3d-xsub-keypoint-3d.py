@@ -1,0 +1,17 @@
+_base_ = [
+    '../_base_/datasets/msr-action3d-xsub.py',
+    '../_base_/models/gcn_classify.py',
+    '../_base_/schedules/gcn.py',
+]
+
+model = dict(
+    backbone=dict(
+        type='AAGCN',
+        base_channels=16,
+        num_person=_base_.persons.num_person,
+        graph_cfg=dict(layout=_base_.graph, mode='spatial'),
+    ),
+    cls_head=dict(num_classes=_base_.num_classes, in_channels=64),
+)
+train_dataloader = dict(batch_size=32)
+optim_wrapper = dict(optimizer=dict(lr=0.025))

@@ -1,0 +1,158 @@
+"""Trainings through the toolbox's train.py, for the scripts beside this file.
+
+A training notes in ``training.json`` what it was asked to do. Finished, it is
+not done again; cut off, it goes on from its last checkpoint; and it is never
+taken for another one.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import mmaction
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN = Path(mmaction.__path__[0], '.mim', 'tools', 'train.py')
+RECORD = 'training.json'
+
+
+def run_command(command, log: Path, threads: int) -> None:
+    """Run a Python script with its output in a file.
+
+    Args:
+        command (list): The script and its arguments.
+        log (Path): File that the output is appended to.
+        threads (int): Threads that it may compute with.
+
+    Raises:
+        SystemExit: If it fails; the end of its output is shown.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
+    with log.open('a') as output:
+        code = subprocess.run(
+            [sys.executable, *map(str, command)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        ).returncode
+    if code:
+        tail = '\n'.join(log.read_text().splitlines()[-15:])
+        raise SystemExit(
+            f'{command[0]} failed (exit status {code}):\n{tail}\n'
+            f'The whole output is in {log}.'
+        )
+
+
+def train(
+    config: Path,
+    folder: Path,
+    options: dict,
+    seed: int,
+    threads: int,
+    start: Path | None = None,
+) -> bool:
+    """Train one config, unless that is finished.
+
+    Args:
+        config (Path): The config file.
+        folder (Path): Working directory of this training alone.
+        options (dict): What is changed in the config, by dotted key.
+        seed (int): Seed of the training.
+        threads (int): Threads that it may compute with.
+        start (Path, optional): Folder of the training whose last weights it
+            starts from. Defaults to None, random weights.
+
+    Returns:
+        bool: Whether anything was left to do.
+
+    Raises:
+        SystemExit: If it fails, or the folder holds another training.
+    """
+    weights = (start / 'last_checkpoint').read_text() if start else None
+    asked = dict(
+        config=config.name,
+        seed=seed,
+        options={key: str(value) for key, value in options.items()},
+        start=start and start.name,
+    )
+    note = folder / RECORD
+    record = json.loads(note.read_text()) if note.exists() else None
+    if record and record['asked'] != asked:
+        raise SystemExit(
+            f'{folder} holds another training than the one asked for:\n'
+            f'  there: {record["asked"]}\n  asked: {asked}\n'
+            'Choose another work directory, or remove that folder.'
+        )
+    if record and record['finished']:
+        return False
+    write_text(note, json.dumps(dict(asked=asked, finished=False), indent=2))
+    command = [TRAIN, config, '--work-dir', folder, '--seed', seed]
+    if (folder / 'last_checkpoint').exists():
+        command.append('--resume')
+    command += ['--cfg-options', f'load_from={weights}']
+    command += [f'{key}={value}' for key, value in options.items()]
+    began = time.monotonic()
+    run_command(command, folder / 'console.log', threads)
+    seconds = round(time.monotonic() - began)
+    record = dict(asked=asked, finished=True, seconds=seconds)
+    write_text(note, json.dumps(record, indent=2))
+    return True
+
+
+def read_curve(folder: Path, key: str) -> list[float]:
+    """A value that a training logged after each validation.
+
+    Args:
+        folder (Path): Working directory of the training. Where it was
+            resumed, the later record of an epoch counts.
+        key (str): Name of the value, such as ``'acc/top1'``.
+
+    Returns:
+        list[float]: The values, by epoch.
+
+    Raises:
+        SystemExit: If there is none.
+    """
+    curve = {}
+    for log in sorted(folder.glob('*/vis_data/scalars.json')):
+        for line in map(json.loads, log.read_text().splitlines()):
+            if key in line:
+                curve[line['step']] = line[key]
+    if not curve:
+        raise SystemExit(f'No log below {folder} has {key!r}.')
+    return [curve[step] for step in sorted(curve)]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'{path.name}.tmp')
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def describe_machine() -> str:
+    """The hardware and the versions that a figure was measured with."""
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    else:
+        device = f'{len(os.sched_getaffinity(0))} cores, {_processor()}'
+    packages = ('torch', 'mmengine', 'mmaction2', 'numpy')
+    versions = ', '.join(f'{name} {version(name)}' for name in packages)
+    return f'{device}; Python {platform.python_version()}, {versions}'
+
+
+def _processor() -> str:
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.exists() else []
+    for line in lines:
+        if line.startswith('model name'):
+            return line.split(':', 1)[1].strip()
+    return platform.processor() or platform.machine()
