@@ -5,6 +5,7 @@ from mmaction.registry import DATASETS
 from synthetic import data_set, write
 
 from mamp_mmaction.datasets import skeleton_dataset
+from mamp_mmaction.datasets.skeleton_dataset import UNLABELLED
 
 
 @pytest.fixture
@@ -177,3 +178,26 @@ def test_float16_is_warned_of_once(build, data, monkeypatch):
         sample['keypoint'] = sample['keypoint'].astype(np.float16)
     build(data)
     assert len(logged) == 1 and '3 samples as float16' in logged[0]
+
+
+def test_unlabelled_samples_may_stay(build, data):
+    options = dict(split='xsub_train', label_ratio=0.2, label_seed=3)
+    drawn = build(data, **options)
+    every = build(data, **options, unlabelled='keep')
+    labels = {s['frame_dir']: s['label'] for s in every.load_data_list()}
+    drawn = {s['frame_dir']: s['label'] for s in drawn.load_data_list()}
+    assert list(labels) == data['split']['xsub_train']
+    assert {k: v for k, v in labels.items() if v != UNLABELLED} == drawn
+    assert all(s['label'] >= 0 for s in data['annotations'])
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(unlabelled='hide'), "neither 'drop' nor 'keep'"),
+        (dict(unlabelled='keep', multi_class=True), 'one class a sample'),
+    ],
+)
+def test_bad_use_of_unlabelled_samples(build, data, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(data, **options, num_classes=5)

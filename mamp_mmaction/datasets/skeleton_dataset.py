@@ -12,6 +12,7 @@ from .annotation_file import read_annotations
 from .sample_name import sample_name
 
 REQUIRED_KEYS = ('keypoint', 'label')
+UNLABELLED = -1
 
 
 @DATASETS.register_module()
@@ -39,6 +40,9 @@ class SkeletonDataset(PoseDataset):
             far as they have samples. Defaults to False.
         label_seed (int): Seed of that order; the draw depends on it and on
             the split alone, so that all processes share it. Defaults to 0.
+        unlabelled (str): What becomes of the other samples: ``'drop'``, or
+            ``'keep'`` with label -1, for :class:`RecognizerMAMP`, which
+            trains on them without labels. Defaults to ``'drop'``.
         kwargs (dict): Further arguments of ``PoseDataset``.
     """
 
@@ -51,13 +55,24 @@ class SkeletonDataset(PoseDataset):
         label_ratio: float = 1.0,
         label_balanced: bool = False,
         label_seed: int = 0,
+        unlabelled: str = 'drop',
         **kwargs,
     ) -> None:
+        if unlabelled not in ('drop', 'keep'):
+            raise ValueError(
+                f"unlabelled={unlabelled!r} is neither 'drop' nor 'keep'."
+            )
+        if unlabelled == 'keep' and kwargs.get('multi_class'):
+            raise ValueError(
+                "unlabelled='keep' marks samples by label -1, which samples "
+                'of several classes cannot have: use one class a sample.'
+            )
         if not 0 < label_ratio <= 1:
             raise ValueError(f'label_ratio={label_ratio} must be in (0, 1].')
         self.label_ratio = label_ratio
         self.label_balanced = label_balanced
         self.label_seed = label_seed
+        self.unlabelled = unlabelled
         super().__init__(
             ann_file, pipeline, split=split, num_classes=num_classes, **kwargs
         )
@@ -209,7 +224,13 @@ class SkeletonDataset(PoseDataset):
         order = rng.permutation(len(samples))
         if self.label_balanced:
             order = self._take_turns(order, [s['label'] for s in samples])
-        return [samples[i] for i in np.sort(order[:count])]
+        if self.unlabelled == 'drop':
+            return [samples[i] for i in np.sort(order[:count])]
+        labelled = set(order[:count].tolist())
+        return [
+            sample if i in labelled else dict(sample, label=UNLABELLED)
+            for i, sample in enumerate(samples)
+        ]
 
     @staticmethod
     def _take_turns(order: np.ndarray, labels: list[int]) -> np.ndarray:

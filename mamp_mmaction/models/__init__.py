@@ -4,6 +4,7 @@ from .mamp_decoder import MAMPDecoder
 from .mamp_finetune_head import MAMPFinetuneHead
 from .mamp_transformer import MAMPTransformer
 from .motion_prediction_head import MotionPredictionHead
+from .recognizer_mamp import RecognizerMAMP
 from .skeleton_data_preprocessor import SkeletonDataPreprocessor
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     'MAMPFinetuneHead',
     'MAMPTransformer',
     'MotionPredictionHead',
+    'RecognizerMAMP',
     'SkeletonDataPreprocessor',
 ]

@@ -1,0 +1,128 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn as nn
+from mmaction.models import RecognizerGCN
+from mmaction.registry import MODELS
+from mmaction.utils import ConfigType, SampleList
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..datasets.skeleton_dataset import UNLABELLED
+from .masked_prediction import build_motion_prediction, predict_masked
+
+# A BatchNorm cannot train on a single sample.
+LEAST_SAMPLES = 2
+
+
+@MODELS.register_module()
+class RecognizerMAMP(RecognizerGCN):
+    """The toolbox's ``RecognizerGCN`` with MAMP as an auxiliary loss.
+
+    In training the backbone classifies the whole skeletons and also predicts
+    the motion of masked patches, as :class:`MAMP` does with it. Samples
+    without a label (``SkeletonDataset(unlabelled='keep')``) count in the
+    auxiliary loss alone. In evaluation it is a plain recogniser, and its
+    ``backbone`` and ``cls_head`` weights are those of one.
+
+    Args:
+        backbone (dict): Config of the backbone, any that :class:`MAMP`
+            takes.
+        cls_head (dict): Config of the classification head.
+        motion_neck (dict): Config of the decoder, :class:`MAMPDecoder`.
+        motion_head (dict): Config of target and loss,
+            :class:`MotionPredictionHead`.
+        motion_weight (float): Weight of the auxiliary loss. Defaults to 1.
+        kwargs (dict): Further arguments of ``RecognizerGCN``.
+    """
+
+    def __init__(
+        self,
+        backbone: ConfigType,
+        cls_head: ConfigType,
+        motion_neck: ConfigType,
+        motion_head: ConfigType,
+        motion_weight: float = 1.0,
+        **kwargs,
+    ) -> None:
+        if motion_weight < 0:
+            raise ValueError(
+                f'motion_weight={motion_weight} must not be negative.'
+            )
+        super().__init__(backbone, cls_head=cls_head, **kwargs)
+        self.motion_neck, self.motion_head, self.masked_patches = (
+            build_motion_prediction(self.backbone, motion_neck, motion_head)
+        )
+        self.motion_weight = motion_weight
+
+    def loss(
+        self, inputs: torch.Tensor, data_samples: SampleList, **kwargs
+    ) -> dict[str, torch.Tensor]:
+        """Classification loss of labelled samples, motion loss of all.
+
+        Args:
+            inputs (torch.Tensor): Skeletons of shape (N, 1, M, T, V, C).
+            data_samples (list[ActionDataSample]): N samples, each with a
+                ``mask`` of shape (M, L), and a label or -1.
+            kwargs (dict): Unused; part of the toolbox's signature.
+
+        Returns:
+            dict[str, torch.Tensor]: The losses of both heads. Without any
+            labelled sample ``loss_cls`` is 0.
+        """
+        losses = self._classification_loss(inputs, data_samples)
+        with frozen_running_statistics(self.backbone):
+            pred, keypoint, mask = predict_masked(
+                self.backbone,
+                self.masked_patches,
+                self.motion_neck,
+                inputs,
+                data_samples,
+            )
+        motion = self.motion_head.loss(pred, keypoint, mask)
+        key = f'loss_{self.motion_head.target}'
+        motion[key] = self.motion_weight * motion[key]
+        return {**losses, **motion}
+
+    def _classification_loss(
+        self, inputs: torch.Tensor, data_samples: SampleList
+    ) -> dict[str, torch.Tensor]:
+        labelled = [
+            i
+            for i, sample in enumerate(data_samples)
+            if (sample.gt_label != UNLABELLED).all()
+        ]
+        # With fewer than two, others fill up; their scores are left out.
+        others = [i for i in range(len(data_samples)) if i not in labelled]
+        rows = labelled + others[: max(LEAST_SAMPLES - len(labelled), 0)]
+        features, _ = self.extract_feat(inputs[rows])
+        scores = self.cls_head(features)
+        if not labelled:
+            return dict(loss_cls=0 * scores.sum())
+        return self.cls_head.loss_by_feat(
+            scores[: len(labelled)], [data_samples[i] for i in labelled]
+        )
+
+
+@contextmanager
+def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
+    """Keep the running statistics of every BatchNorm as they are.
+
+    Those that evaluation uses should come from whole skeletons alone.
+
+    Args:
+        module (nn.Module): The module; its BatchNorms still normalise by the
+            batch where they train.
+    """
+    norms = [
+        m
+        for m in module.modules()
+        if isinstance(m, _BatchNorm) and m.track_running_stats and m.training
+    ]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
