@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -120,20 +121,26 @@ def finetuned_model(depth=3):
     )
 
 
-def groups_of(model, layer_decay):
+def optimizer_of(model, layer_decay, **kwargs):
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
         dict(
             type='MAMPLayerDecayConstructor',
             optim_wrapper_cfg=dict(
                 type='OptimWrapper',
-                optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.05),
+                optimizer=dict(
+                    type='AdamW', lr=3e-4, weight_decay=0.05, **kwargs
+                ),
             ),
             paramwise_cfg=dict(layer_decay=layer_decay),
         )
     )
+    return constructor(model).optimizer
+
+
+def groups_of(model, layer_decay):
     names = {id(param): name for name, param in model.named_parameters()}
     found = {}
-    groups = constructor(model).optimizer.param_groups
+    groups = optimizer_of(model, layer_decay).param_groups
     for group in groups:
         for param in group['params']:
             found[names[id(param)]] = (group['lr'], group['weight_decay'])
@@ -187,6 +194,38 @@ def test_without_layer_decay_two_groups_remain():
         assert found[name][1] == 0.05
     assert found['backbone.norm.weight'][1] == 0
     assert found['neck.pred.bias'][1] == 0
+
+
+def test_recognisers_too_have_two_groups_without_layer_decay():
+    model = finetuned_model()
+    found, count = groups_of(model, 1.0)
+    assert count == 2
+    assert len(found) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize('kind', ['fused', 'foreach'])
+@pytest.mark.parametrize('layer_decay', [1.0, 0.8])
+def test_fast_kinds_of_adamw_take_the_steps_of_the_plain_one(
+    kind, layer_decay
+):
+    model = finetuned_model()
+    fast_model = copy.deepcopy(model)
+    start = copy.deepcopy(model)
+    plain = optimizer_of(model, layer_decay, fused=False, foreach=False)
+    fast = optimizer_of(fast_model, layer_decay, **{kind: True})
+    assert all(group[kind] for group in fast.param_groups)
+    for _ in range(10):
+        for a, b in zip(model.parameters(), fast_model.parameters()):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        plain.step()
+        fast.step()
+    triples = zip(
+        model.parameters(), fast_model.parameters(), start.parameters()
+    )
+    for a, b, old in triples:
+        torch.testing.assert_close(b, a, rtol=0, atol=1e-6)
+        assert (a - old).abs().max() > 1e-4
 
 
 def test_frozen_parameters_are_left_out():

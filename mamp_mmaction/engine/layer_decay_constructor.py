@@ -38,9 +38,11 @@ class MAMPLayerDecayConstructor(DefaultOptimWrapperConstructor):
     dimensional parameters (biases, norms) have no weight decay; embeddings
     and mask tokens do.
 
-    Parameters that share both are merged into one group, two groups in all
-    where ``layer_decay`` is 1, which suits any model; other values need
-    :class:`MAMPTransformer` as the backbone.
+    Parameters that share both are merged into one group: two in all where
+    ``layer_decay`` is 1, which suits any model, else at most
+    ``2 * (depth + 2)``; values below 1 need :class:`MAMPTransformer` as the
+    backbone. So few groups are what makes ``fused=True`` of torch's AdamW
+    worth while.
 
     Args:
         optim_wrapper_cfg (dict): Config of the optimizer wrapper; its

@@ -1,0 +1,131 @@
+import logging
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+import torch
+import torch.nn as nn
+from mmaction.models.heads import BaseHead
+from mmaction.registry import OPTIM_WRAPPERS
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
+
+
+def supports_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself, without emulation.
+
+    Args:
+        device (torch.device): The device.
+
+    Returns:
+        bool: True for a GPU or a CPU that has the instructions.
+    """
+    if device.type == 'cuda':
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != 'cpu':
+        return False
+    if platform.machine().lower() in ('x86_64', 'amd64'):
+        # oneDNN accepts any processor with AVX-512, but those without the
+        # bfloat16 instructions would only convert back and forth.
+        return torch.cpu._is_avx512_bf16_supported()
+    return (
+        torch.backends.mkldnn.is_available()
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutoAmpOptimWrapper(OptimWrapper):
+    """Trains in bfloat16 where the device can, otherwise in float32.
+
+    It works on CPUs too, which the toolbox's ``AmpOptimWrapper`` refuses. A
+    device without bfloat16 is named once in the log, and all is then as with
+    ``OptimWrapper``. In a config, or by ``--cfg-options``::
+
+        optim_wrapper=dict(type='AutoAmpOptimWrapper')
+
+    Parameters, gradients, the optimiser's state, class scores and losses
+    stay float32, and bfloat16 has the range of float32, so that no loss
+    scaler is needed. Checkpoints are those of ``OptimWrapper``: each of the
+    two resumes what the other has saved.
+
+    Validation and testing stay float32. Their loops' own ``fp16=True`` is
+    mmengine's: float16 on a GPU; on a CPU bfloat16, of which the toolbox
+    computes no accuracy. The ``--amp`` of its ``train.py`` stands for
+    ``AmpOptimWrapper`` and refuses this type.
+
+    Args:
+        optimizer (Optimizer): The optimiser; the runner fills it in.
+        dtype (str | torch.dtype): ``'bfloat16'``, the only one. Defaults to
+            ``'bfloat16'``.
+        kwargs (dict): Further arguments of ``OptimWrapper``:
+            ``accumulative_counts`` and ``clip_grad``.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        dtype: str | torch.dtype = 'bfloat16',
+        **kwargs,
+    ) -> None:
+        if dtype not in ('bfloat16', torch.bfloat16):
+            raise ValueError(
+                f'AutoAmpOptimWrapper got dtype={dtype!r}, but trains in '
+                "bfloat16 alone: leave dtype out, use type='OptimWrapper' "
+                'for float32, or for float16, which needs a GPU and a loss '
+                "scaler, type='AmpOptimWrapper'."
+            )
+        super().__init__(optimizer, **kwargs)
+        self._precision: Callable[[], AbstractContextManager] | None = None
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Context of the forward pass, in which matrices are bfloat16.
+
+        Args:
+            model (nn.Module): The model; where its parameters are at the
+                first call decides.
+        """
+        if self._precision is None:
+            self._precision = choose_precision(model)
+        with super().optim_context(model), self._precision():
+            yield
+
+
+def choose_precision(
+    model: nn.Module,
+) -> Callable[[], AbstractContextManager]:
+    """Prepare a model for the best precision that its device has.
+
+    Args:
+        model (nn.Module): The model; its classification heads are made to
+            return float32.
+
+    Returns:
+        Callable: Makes the context of one forward pass.
+    """
+    device = next(model.parameters()).device
+    if not supports_bfloat16(device):
+        print_log(
+            'AutoAmpOptimWrapper found no bfloat16 instructions on '
+            f'{device}: training in float32.',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return nullcontext
+    for module in model.modules():
+        if isinstance(module, BaseHead):
+            module.register_forward_hook(_to_float32)
+    return partial(torch.autocast, device.type, dtype=torch.bfloat16)
+
+
+def _to_float32(
+    head: BaseHead, inputs: tuple, scores: torch.Tensor
+) -> torch.Tensor | None:
+    """Class scores as the loss and, through numpy, the accuracy need them.
+
+    Heads that return something else than scores are left alone.
+    """
+    return scores.float() if isinstance(scores, torch.Tensor) else None
