@@ -30,6 +30,9 @@ def _seed():
 def load_tool():
     """Imports a script of tools/ by its path without ``.py``."""
 
+    # What a script imports from beside it, as Python itself sees to it.
+    sys.path.insert(0, str(TOOLS))
+
     def load(name):
         path = TOOLS / f'{name}.py'
         spec = importlib.util.spec_from_file_location(path.stem, path)
