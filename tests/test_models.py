@@ -603,3 +603,132 @@ def test_batches_are_stacked_as_float32():
     data = preprocessor(dict(inputs=inputs, data_samples=labelled([0, 1, 2])))
     assert data['inputs'].dtype == torch.float32
     assert data['inputs'][:, 0, 0, 0, 0, 0].tolist() == [0, 1, 2]
+
+
+def counted(model, monkeypatch):
+    """Notes how many persons the encoder computes."""
+    counts = []
+    encode = model.encode
+
+    def count(keypoint, visible=None):
+        counts.append(len(keypoint))
+        return encode(keypoint, visible)
+
+    monkeypatch.setattr(model, 'encode', count)
+    return counts
+
+
+@pytest.mark.parametrize('keep_ratio', [1.0, 0.4])
+def test_each_distinct_person_is_computed_once(keep_ratio, monkeypatch):
+    model = MODELS.build(encoder(keep_ratio=keep_ratio))
+    x = torch.randn(5, 3, 24, 20, 3)
+    x[0, 1:] = 0  # one person
+    x[1, 2] = x[1, 0]  # one person twice
+    x[2, 0] = 0  # the second and third alone
+    x[3, 1] = x[3, 2] = x[3, 0]
+    x[4, 2] = x[0, 0]  # somebody of another sample
+    counts = counted(model, monkeypatch)
+    every = model(x)
+    assert counts == [15]
+    distinct = model.eval()(x)
+    assert counts == [15, 1 + 1 + 2 + 2 + 1 + 3]
+    torch.testing.assert_close(distinct, every, rtol=1e-6, atol=1e-6)
+    nobody = model(torch.zeros(2, 2, 24, 20, 3))
+    assert counts[-1] == 1
+    torch.testing.assert_close(nobody[1, 1], every[0, 1])
+    x[4, 2, 5, 5] = torch.nan
+    assert model(x)[4, 2].isnan().any() and not model(x)[4, 1].isnan().any()
+
+
+def test_gradients_reach_a_person_once_for_every_copy():
+    model = MODELS.build(encoder())
+    x = torch.randn(2, 2, 24, 20, 3)
+    x[1, 1] = x[1, 0]
+    weight = torch.randn(2, 2, 32, 6, 20)
+    gradients = []
+    for training in (True, False):
+        model.train(training).zero_grad()
+        (model(x) * weight).sum().backward()
+        gradients.append(model.patch_embed.weight.grad.clone())
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+def test_the_most_moving_tokens_of_every_joint_are_kept(monkeypatch):
+    model = MODELS.build(encoder(keep_ratio=0.5)).eval()
+    assert model.kept_segments == 3
+    x = torch.randn(1, 1, 1, 20, 3).repeat(2, 2, 24, 1, 1)
+    x[:, :, 12:, 7] += 1  # joint 7 jumps at segment 3,
+    x[:, :, 20:, 7] += 2  # and farther at segment 5
+    x[:, :, 4:8, 9] -= 1  # joint 9 is elsewhere in segment 1
+    seen = []
+    encode = model.encode
+    monkeypatch.setattr(
+        model, 'encode', lambda k, v: (seen.append(v), encode(k, v))[1]
+    )
+    features = model(x)
+    assert features.shape == (2, 2, 32, 3, 20)
+    places = seen[0].view(-1, 3, 20)
+    assert (places % 20 == torch.arange(20)).all()
+    segments = places // 20
+    assert (segments.diff(dim=1) > 0).all()
+    assert {3, 5} <= set(segments[0, :, 7].tolist())
+    # The first segment repeats the second's motion.
+    assert segments[0, :, 9].tolist() == [0, 1, 2]
+    full = MODELS.build(encoder(keep_ratio=1.0))
+    full.load_state_dict(model.state_dict())
+    assert full.eval()(x).shape == (2, 2, 32, 6, 20)
+
+
+@pytest.mark.parametrize('head', [linear_head(), finetune_head()])
+def test_heads_take_the_kept_tokens(head):
+    model = recognizer(head, encoder(keep_ratio=0.2))
+    inputs, samples = batch(model)
+    for sample in samples:
+        sample.set_gt_label(1)
+    losses = model(inputs, samples, mode='loss')
+    losses['loss_cls'].backward()
+    model.eval()(inputs, samples, mode='predict')
+    assert samples[0].pred_score.shape == (6,)
+
+
+def test_absent_persons_can_be_left_out_of_everything(monkeypatch):
+    counting = mamp(ignore_absent=True)
+    inputs, samples = batch(counting, samples=3)
+    inputs[0, 0, 1] = 0
+    inputs[2, 0, 0] = 0
+    wanted = counting.head.loss(
+        counting(inputs, samples),
+        inputs.flatten(0, 2),
+        torch.cat([s.mask for s in samples]),
+    )
+    counts = counted(counting.backbone, monkeypatch)
+    found = counting(inputs, samples, mode='loss')
+    assert counts == [4]
+    torch.testing.assert_close(found, wanted)
+    nobody = counting(torch.zeros_like(inputs), samples, mode='loss')
+    assert nobody['loss_motion'] == 0
+    nobody['loss_motion'].backward()
+
+
+def test_a_predicted_sample_holds_no_more_than_itself():
+    model = mamp()
+    inputs, samples = batch(model, samples=3)
+    for sample in model(inputs, samples, mode='predict'):
+        motion = sample.pred_motion
+        assert motion.untyped_storage().nbytes() == motion.nbytes
+
+
+def test_the_losses_compile_without_a_graph_break():
+    model = mamp()
+    compiled = mamp()
+    compiled.load_state_dict(model.state_dict())
+    compiled._tensor_losses = torch.compile(
+        compiled._losses, fullgraph=True, backend='aot_eager'
+    )
+    inputs, samples = batch(model)
+    losses = [m(inputs, samples, mode='loss') for m in (model, compiled)]
+    torch.testing.assert_close(*losses)
+    for loss in losses:
+        loss['loss_motion'].backward()
+    for a, b in zip(model.parameters(), compiled.parameters()):
+        torch.testing.assert_close(a.grad, b.grad)

@@ -3,7 +3,13 @@ from mmaction.registry import MODELS
 from mmaction.utils import ConfigType, SampleList
 from mmengine.model import BaseModel
 
-from .masked_prediction import build_motion_prediction, predict_masked
+from .masked_prediction import (
+    build_motion_prediction,
+    predict_patches,
+    present_persons,
+    unpack_masked,
+)
+from .visible_tokens import visible_index
 
 
 @MODELS.register_module()
@@ -31,6 +37,9 @@ class MAMP(BaseModel):
             :class:`MotionPredictionHead`; ``t_patch_size`` likewise.
         data_preprocessor (dict, optional): Defaults to None, which is
             ``dict(type='SkeletonDataPreprocessor')``.
+        compile_cfg (dict, optional): Arguments of ``torch.compile`` for the
+            function from skeletons and masks to the losses. Defaults to
+            None, which does not compile.
     """
 
     def __init__(
@@ -39,6 +48,7 @@ class MAMP(BaseModel):
         neck: ConfigType,
         head: ConfigType,
         data_preprocessor: ConfigType | None = None,
+        compile_cfg: dict | None = None,
     ) -> None:
         if data_preprocessor is None:
             data_preprocessor = dict(type='SkeletonDataPreprocessor')
@@ -47,6 +57,9 @@ class MAMP(BaseModel):
         self.neck, self.head, self.masked_patches = build_motion_prediction(
             self.backbone, neck, head
         )
+        self._tensor_losses = self._losses
+        if compile_cfg is not None:
+            self._tensor_losses = torch.compile(self._losses, **compile_cfg)
 
     def loss(
         self, inputs: torch.Tensor, data_samples: SampleList
@@ -61,8 +74,11 @@ class MAMP(BaseModel):
         Returns:
             dict[str, torch.Tensor]: The losses of the head.
         """
-        pred, keypoint, mask = self._predict_masked(inputs, data_samples)
-        return self.head.loss(pred, keypoint, mask)
+        keypoint, mask = self._unpack(inputs, data_samples)
+        if self.head.ignore_absent and self.masked_patches is None:
+            keypoint, mask = present_persons(keypoint, mask)
+        visible = visible_index(mask.flatten(0, 1))
+        return self._tensor_losses(keypoint, mask, visible)
 
     def predict(
         self, inputs: torch.Tensor, data_samples: SampleList
@@ -80,15 +96,18 @@ class MAMP(BaseModel):
             units, and ``masked_errors`` (M, 3) as summed by
             :meth:`MotionPredictionHead.errors`.
         """
-        pred, keypoint, mask = self._predict_masked(inputs, data_samples)
+        keypoint, mask = self._unpack(inputs, data_samples)
+        pred = self._predict_patches(keypoint, mask)
+        keypoint, mask = keypoint.flatten(0, 1), mask.flatten(0, 1)
         field = f'pred_{self.head.target}'
         shape = (len(data_samples), -1)
         motions = self.head.predict(pred, keypoint).unflatten(0, shape)
         errors = torch.stack(self.head.errors(pred, keypoint, mask), dim=1)
         errors = errors.unflatten(0, shape)
         for sample, motion, error in zip(data_samples, motions, errors):
-            sample.set_field(motion, field)
-            sample.set_field(error, 'masked_errors')
+            # Not rows of the batch, which a pickled sample would drag along.
+            sample.set_field(motion.clone(), field)
+            sample.set_field(error.clone(), 'masked_errors')
         return data_samples
 
     def forward(
@@ -117,14 +136,38 @@ class MAMP(BaseModel):
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         if mode == 'tensor':
-            return self._predict_masked(inputs, data_samples)[0]
+            return self._predict_patches(*self._unpack(inputs, data_samples))
         raise ValueError(
             f"mode={mode!r} is none of 'loss', 'predict' and 'tensor'."
         )
 
-    def _predict_masked(
+    def _unpack(
         self, inputs: torch.Tensor, data_samples: SampleList
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return predict_masked(
-            self.backbone, self.masked_patches, self.neck, inputs, data_samples
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Skeletons (N, M, T, V, C) and masks (N, M, L)."""
+        return unpack_masked(inputs, data_samples, self.neck)
+
+    def _predict_patches(
+        self,
+        keypoint: torch.Tensor,
+        mask: torch.Tensor,
+        visible: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(N, M, T, V, C) and (N, M, L) -> (N * M, L, u * C)."""
+        if visible is None:
+            visible = visible_index(mask.flatten(0, 1))
+        return predict_patches(
+            self.backbone,
+            self.masked_patches,
+            self.neck,
+            keypoint,
+            mask,
+            visible,
         )
+
+    def _losses(
+        self, keypoint: torch.Tensor, mask: torch.Tensor, visible: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """What is worth compiling: tensors in, tensors out."""
+        pred = self._predict_patches(keypoint, mask, visible)
+        return self.head.loss(pred, keypoint.flatten(0, 1), mask.flatten(0, 1))

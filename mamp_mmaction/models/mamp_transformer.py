@@ -5,13 +5,14 @@ from mmengine.model import BaseModule
 
 from mamp_mmaction.patches import num_segments, patchify
 
+from .distinct_persons import distinct_persons
 from .layers import (
     init_transformer_weights,
     learned_embedding,
     transformer_blocks,
 )
 from .state_dict_checks import StateDictChecksMixin
-from .visible_tokens import gather_tokens
+from .visible_tokens import gather_tokens, most_moving_index
 
 
 @MODELS.register_module()
@@ -22,6 +23,10 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
     backbone it takes and gives what the toolbox's GCNs do, so that
     ``RecognizerGCN`` runs it with any head; in pre-training,
     :meth:`encode` sees the visible tokens only.
+
+    In eval mode persons that are equal within a sample, such as one body
+    stored twice, and absent persons, all zero, are computed once; the
+    features are the same.
 
     Loading weights of another number of frames interpolates the temporal
     embedding; any other difference in shape is an error.
@@ -38,6 +43,9 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
         t_patch_size (int): Frames of one patch, u. Defaults to 4.
         drop_path_rate (float): Drop-path rate of the last block, growing
             linearly from 0 at the first. Defaults to 0.
+        keep_ratio (float): Share of a joint's tokens that :meth:`forward`
+            encodes, those that move most; the encoder was pre-trained on
+            few tokens and does with them. Defaults to 1, all tokens.
         init_cfg (dict | list[dict], optional): Such as
             ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
             Defaults to None.
@@ -54,9 +62,15 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
         num_joints: int = 25,
         t_patch_size: int = 4,
         drop_path_rate: float = 0.0,
+        keep_ratio: float = 1.0,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        if not 0 < keep_ratio <= 1:
+            raise ValueError(
+                f'keep_ratio={keep_ratio} is outside (0, 1]: it is the share '
+                'of the tokens that is encoded.'
+            )
         segments = num_segments(num_frames, t_patch_size)
         self.in_channels = in_channels
         self.embed_dims = embed_dims
@@ -65,6 +79,8 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
         self.num_frames = num_frames
         self.num_joints = num_joints
         self.t_patch_size = t_patch_size
+        # Segments that every joint keeps.
+        self.kept_segments = max(round(segments * keep_ratio), 1)
 
         # A convolution over (time, joint) with kernel = stride =
         # (t_patch_size, 1) is this linear layer on patches, default
@@ -79,18 +95,34 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
         init_transformer_weights(self.blocks)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Encode all tokens of all persons.
+        """Encode all persons.
 
         Args:
             x (torch.Tensor): Skeletons of shape (N, M, T, V, C).
 
         Returns:
-            torch.Tensor: Features of shape (N, M, D, T / u, V).
+            torch.Tensor: Features of shape (N, M, D, T / u, V), or with
+            ``keep_ratio`` that share of T / u, in order of time.
         """
-        N, M = x.shape[:2]
-        tokens = self.encode(x.flatten(0, 1))  # (N * M, L, D)
-        features = tokens.view(N, M, -1, self.num_joints, self.embed_dims)
-        return features.permute(0, 1, 4, 2, 3)
+        if self.training:
+            tokens = self._encode_kept(x.flatten(0, 1))  # (N * M, L, D)
+        else:
+            first, place = distinct_persons(x)
+            tokens = self._encode_kept(x.flatten(0, 1)[first])[place]
+        tokens = tokens.view(
+            *x.shape[:2], -1, self.num_joints, tokens.shape[2]
+        )
+        return tokens.permute(0, 1, 4, 2, 3)
+
+    def _encode_kept(self, keypoint: torch.Tensor) -> torch.Tensor:
+        """Encode all tokens, or the share of ``keep_ratio``."""
+        self._check_input(keypoint)
+        if self.kept_segments == self.temporal_embed.shape[1]:
+            return self.encode(keypoint)
+        kept = most_moving_index(
+            keypoint, self.t_patch_size, self.kept_segments
+        )
+        return self.encode(keypoint, kept)
 
     def encode(
         self, keypoint: torch.Tensor, visible: torch.Tensor | None = None

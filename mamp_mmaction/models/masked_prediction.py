@@ -12,9 +12,8 @@ from mmaction.registry import MODELS
 from mmaction.utils import ConfigType, SampleList
 
 from ..datasets.sample_name import sample_name
-from ..patches import num_segments
 from .layers import learned_embedding
-from .visible_tokens import gather_tokens, visible_index
+from .visible_tokens import gather_tokens
 
 # What decoder and head must have in common with the encoder, as far as that
 # has the attribute ...
@@ -107,75 +106,40 @@ def _share(
     return cfg
 
 
-def predict_masked(
+def predict_patches(
     backbone: nn.Module,
     masked_patches: MaskedPatches | None,
     neck: nn.Module,
-    inputs: torch.Tensor,
-    data_samples: SampleList,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Encode what is visible, and predict a patch for every token.
-
-    Args:
-        backbone (nn.Module): The encoder.
-        masked_patches (MaskedPatches, optional): As
-            :func:`build_motion_prediction` gave it.
-        neck (nn.Module): The decoder.
-        inputs (torch.Tensor): Skeletons of shape (N, 1, M, T, V, C).
-        data_samples (list[ActionDataSample]): N samples, each with a
-            ``mask`` of shape (M, L).
-
-    Returns:
-        tuple[torch.Tensor]: Predicted patches (N * M, L, u * C), and one row
-        a person, skeletons (N * M, T, V, C) and masks (N * M, L).
-
-    Raises:
-        ValueError: If inputs, masks and model do not fit together.
-    """
-    keypoint, mask = unpack_masked(inputs, data_samples, neck.t_patch_size)
-    _, _, T, V, C = keypoint.shape
-    if (neck.num_frames, neck.num_joints, neck.in_channels) != (T, V, C):
-        raise ValueError(
-            'The decoder was built for (num_frames, num_joints, in_channels) '
-            f'= {(neck.num_frames, neck.num_joints, neck.in_channels)}, but '
-            f'got skeletons of {(T, V, C)}: change the pipeline (clip '
-            "length, streams) or the neck's arguments."
-        )
-    latent, visible = encode_visible(backbone, masked_patches, keypoint, mask)
-    pred = neck(latent, visible)
-    return pred, keypoint.flatten(0, 1), mask.flatten(0, 1)
-
-
-def encode_visible(
-    backbone: nn.Module,
-    masked_patches: MaskedPatches | None,
     keypoint: torch.Tensor,
     mask: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Encode the visible tokens of every person.
+    visible: torch.Tensor,
+) -> torch.Tensor:
+    """Encode what is visible, and predict a patch for every token.
 
     Args:
         backbone (nn.Module): The encoder; (N, M, T, V, C) -> (N, M, D, T',
             V) if it does not drop tokens.
-        masked_patches (MaskedPatches, optional): What an encoder that does
-            not drop tokens sees instead of masked patches, else None.
+        masked_patches (MaskedPatches, optional): As
+            :func:`build_motion_prediction` gave it.
+        neck (nn.Module): The decoder.
         keypoint (torch.Tensor): Skeletons of shape (N, M, T, V, C).
         mask (torch.Tensor): Bool, (N, M, L), True where masked.
+        visible (torch.Tensor): Long, (N * M, K), places of the visible ones.
 
     Returns:
-        tuple[torch.Tensor]: Latent tokens (N * M, K, D), and their places
-        among the L, long, (N * M, K).
+        torch.Tensor: Predicted patches, (N * M, L, u * C).
 
     Raises:
         ValueError: If the features of the encoder have another shape.
     """
-    visible = visible_index(mask.flatten(0, 1))
     if masked_patches is None:
-        return backbone.encode(keypoint.flatten(0, 1), visible), visible
-    features = backbone(masked_patches(keypoint, mask))
-    segments = keypoint.shape[2] // len(masked_patches.token)
-    tokens = features_to_tokens(features, keypoint, segments)
-    return gather_tokens(tokens, visible), visible
+        latent = backbone.encode(keypoint.flatten(0, 1), visible)
+    else:
+        features = backbone(masked_patches(keypoint, mask))
+        segments = keypoint.shape[2] // neck.t_patch_size
+        tokens = features_to_tokens(features, keypoint, segments)
+        latent = gather_tokens(tokens, visible)
+    return neck(latent, visible)
 
 
 def features_to_tokens(
@@ -216,7 +180,7 @@ def features_to_tokens(
 
 
 def unpack_masked(
-    inputs: torch.Tensor, data_samples: SampleList, t_patch_size: int
+    inputs: torch.Tensor, data_samples: SampleList, neck: nn.Module
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Skeletons and masks of a batch.
 
@@ -224,14 +188,15 @@ def unpack_masked(
         inputs (torch.Tensor): Skeletons of shape (N, 1, M, T, V, C).
         data_samples (list[ActionDataSample]): N samples, each with a
             ``mask`` of shape (M, L).
-        t_patch_size (int): Frames of one patch, u.
+        neck (nn.Module): The decoder, which knows the shapes.
 
     Returns:
         tuple[torch.Tensor]: Skeletons (N, M, T, V, C), masks (N, M, L).
 
     Raises:
-        ValueError: If there are several clips, or a mask is absent or does
-            not fit; its sample is named.
+        ValueError: If there are several clips, the decoder was built for
+            other skeletons, or a mask is absent or does not fit; its sample
+            is named.
     """
     if inputs.ndim != 6 or inputs.shape[1] != 1:
         raise ValueError(
@@ -239,8 +204,15 @@ def unpack_masked(
             'clip, persons, frames, joints, channels), got '
             f'{tuple(inputs.shape)}: use num_clips=1.'
         )
-    M, T, V = inputs.shape[2:5]
-    expected = (M, num_segments(T, t_patch_size) * V)
+    M, *shape = inputs.shape[2:]
+    built = [neck.num_frames, neck.num_joints, neck.in_channels]
+    if shape != built:
+        raise ValueError(
+            'The decoder was built for (num_frames, num_joints, in_channels) '
+            f'= {tuple(built)}, but got skeletons of {tuple(shape)}: change '
+            "the pipeline (clip length, streams) or the model's arguments."
+        )
+    expected = (M, neck.num_tokens)
     for index, sample in enumerate(data_samples):
         name = sample_name(sample, index)
         if 'mask' not in sample:
@@ -257,3 +229,22 @@ def unpack_masked(
             )
     mask = torch.stack([sample.mask for sample in data_samples])
     return inputs.squeeze(1), mask.to(inputs.device)
+
+
+def present_persons(
+    keypoint: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Leave out absent persons, whose coordinates are all zero.
+
+    Args:
+        keypoint (torch.Tensor): Skeletons of shape (N, M, T, V, C).
+        mask (torch.Tensor): Bool, (N, M, L).
+
+    Returns:
+        tuple[torch.Tensor]: Skeletons (P, 1, T, V, C) and masks (P, 1, L) of
+        the P present persons, of the first one if nobody is present.
+    """
+    keypoint, mask = keypoint.flatten(0, 1), mask.flatten(0, 1)
+    present = keypoint.flatten(1).any(dim=1)
+    present[0] |= ~present.any()
+    return keypoint[present][:, None], mask[present][:, None]

@@ -9,7 +9,12 @@ from mmaction.utils import ConfigType, SampleList
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..datasets.skeleton_dataset import UNLABELLED
-from .masked_prediction import build_motion_prediction, predict_masked
+from .masked_prediction import (
+    build_motion_prediction,
+    predict_patches,
+    unpack_masked,
+)
+from .visible_tokens import visible_index
 
 # A BatchNorm cannot train on a single sample.
 LEAST_SAMPLES = 2
@@ -71,15 +76,18 @@ class RecognizerMAMP(RecognizerGCN):
             labelled sample ``loss_cls`` is 0.
         """
         losses = self._classification_loss(inputs, data_samples)
+        keypoint, mask = unpack_masked(inputs, data_samples, self.motion_neck)
+        persons, masks = keypoint.flatten(0, 1), mask.flatten(0, 1)
         with frozen_running_statistics(self.backbone):
-            pred, keypoint, mask = predict_masked(
+            pred = predict_patches(
                 self.backbone,
                 self.masked_patches,
                 self.motion_neck,
-                inputs,
-                data_samples,
+                keypoint,
+                mask,
+                visible_index(masks),
             )
-        motion = self.motion_head.loss(pred, keypoint, mask)
+        motion = self.motion_head.loss(pred, persons, masks)
         key = f'loss_{self.motion_head.target}'
         motion[key] = self.motion_weight * motion[key]
         return {**losses, **motion}

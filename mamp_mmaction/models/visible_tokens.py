@@ -1,6 +1,8 @@
-"""From masks to the places of the tokens that the encoder sees."""
+"""The places of the tokens that the encoder sees."""
 
 import torch
+
+from mamp_mmaction.patches import patchify
 
 
 def visible_index(mask: torch.Tensor) -> torch.Tensor:
@@ -25,6 +27,32 @@ def visible_index(mask: torch.Tensor) -> torch.Tensor:
             f'these leave between {least} and {most}.'
         )
     return mask.to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+
+
+def most_moving_index(
+    keypoint: torch.Tensor, t_patch_size: int, segments: int
+) -> torch.Tensor:
+    """Places of the tokens in which every joint moves most.
+
+    The motion of a token is its mean absolute change since the segment
+    before, as in the motion-aware mask. Each joint keeps as many, so that
+    heads still find joints in their places.
+
+    Args:
+        keypoint (torch.Tensor): Skeletons of shape (B, T, V, C).
+        t_patch_size (int): Frames of one patch, u.
+        segments (int): Segments that each joint keeps, at most T / u.
+
+    Returns:
+        torch.Tensor: Long, (B, segments * V), in order of time for each
+        joint, which is ``place % V`` as always.
+    """
+    V = keypoint.shape[2]
+    patches = patchify(keypoint, t_patch_size).unflatten(1, (-1, V))
+    motion = patches.diff(dim=1).abs().mean(dim=3)  # (B, T / u - 1, V)
+    motion = torch.cat([motion[:, :1], motion], dim=1)
+    kept = motion.topk(segments, dim=1).indices.sort(dim=1).values
+    return (kept * V + torch.arange(V, device=kept.device)).flatten(1)
 
 
 def gather_tokens(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
