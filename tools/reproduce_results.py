@@ -5,7 +5,8 @@ the skeleton transformer (probes of random, reconstruction and MAMP weights;
 from scratch and fine-tuned) and ST-GCN, ST-GCN++ and AAGCN (from scratch and
 after MAMP pre-training), the latter two kinds with 100 % and with 10 % of the
 labels. Finished trainings are skipped, one that was cut off goes on from its
-last checkpoint: run the same command again.
+last checkpoint: run the same command again. `--report` writes the table of
+what is finished so far.
 
 Budgets: `smoke` runs everything for a few steps on made data; `small` fits
 two CPU cores, GCNs at 16 base channels; `full` wants a GPU: the paper's model
@@ -27,6 +28,7 @@ import torch
 from training_runs import (
     ROOT,
     describe_machine,
+    is_finished,
     read_curve,
     run_command,
     train,
@@ -118,6 +120,7 @@ class Cell:
         start (str, optional): Name of the cell that it starts from.
         row (tuple[str, str], optional): Model and pre-training in the table.
         labels (str): The table's column.
+        draw (int): Which draw of the labels.
     """
 
     name: str
@@ -127,6 +130,7 @@ class Cell:
     start: str | None = None
     row: tuple[str, str] | None = None
     labels: str = LABELS[0]
+    draw: int = 0
 
 
 def plan(budget: Budget, ann_file: Path) -> list[Cell]:
@@ -137,7 +141,8 @@ def plan(budget: Budget, ann_file: Path) -> list[Cell]:
         ann_file (Path): The annotation file.
 
     Returns:
-        list[Cell]: The trainings, pre-trainings first.
+        list[Cell]: The trainings; pre-trainings first, the second and
+        further draws of the labels last.
     """
     cells = []
     for seed in budget.seeds:
@@ -151,7 +156,7 @@ def plan(budget: Budget, ann_file: Path) -> list[Cell]:
     data['train_cfg.val_interval'] = budget.val_interval
     for cell in cells:
         cell.options.update(data)
-    return sorted(cells, key=lambda cell: cell.row is not None)
+    return sorted(cells, key=lambda cell: (cell.row is not None, cell.draw))
 
 
 def _transformer_cells(budget: Budget, seed: int) -> Iterator[Cell]:
@@ -247,7 +252,7 @@ def _classifier_cells(
             few = dict(options, **FEW_LABELS)
             few['train_dataloader.dataset.label_seed'] = draw
             cell = name(f'{protocol}-10-draw{draw}')
-            yield Cell(cell, file, few, seed, start, row, LABELS[1])
+            yield Cell(cell, file, few, seed, start, row, LABELS[1], draw)
 
 
 def _warmup(longest: int, epochs: int) -> dict:
@@ -290,7 +295,7 @@ def run_all(cells: list[Cell], folder: Path, jobs: int, threads: int) -> None:
 
 
 def collect(cells: list[Cell], folder: Path) -> list[dict]:
-    """Accuracies of all classifiers.
+    """Accuracies of all classifiers that are finished.
 
     Args:
         cells (list[Cell]): The trainings.
@@ -302,7 +307,7 @@ def collect(cells: list[Cell], folder: Path) -> list[dict]:
     """
     records = []
     for cell in cells:
-        if cell.row:
+        if cell.row and is_finished(folder / cell.name):
             curve = read_curve(folder / cell.name, METRIC)
             records.append(
                 dict(
@@ -310,6 +315,8 @@ def collect(cells: list[Cell], folder: Path) -> list[dict]:
                     pretraining=cell.row[1],
                     labels=cell.labels,
                     cell=cell.name,
+                    seed=cell.seed,
+                    draw=cell.draw,
                     last=100 * curve[-1],
                     best=100 * max(curve),
                 )
@@ -375,6 +382,11 @@ def parse_args(argv=None):
         default=ROOT / 'work_dirs' / 'results',
         help='a folder for each budget is made in it (default: %(default)s)',
     )
+    parser.add_argument(
+        '--report',
+        action='store_true',
+        help='train nothing, write the table of what is finished',
+    )
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(
         '--jobs',
@@ -407,13 +419,17 @@ def main(argv=None):
             'recordings with tools/data/msr_action3d.py, or give --ann-file.'
         )
     cells = plan(budget, ann_file)
-    print(f'{len(cells)} trainings, {args.jobs} at a time:', flush=True)
-    run_all(cells, folder, args.jobs, max(cores // args.jobs, 1))
+    if not args.report:
+        print(f'{len(cells)} trainings, {args.jobs} at a time:', flush=True)
+        run_all(cells, folder, args.jobs, max(cores // args.jobs, 1))
 
     records = collect(cells, folder)
     table = format_table(records)
     machine = describe_machine()
     title = f'Budget `{args.budget}`, top-1 of the last epoch (of the best)'
+    wanted = sum(cell.row is not None for cell in cells)
+    if len(records) < wanted:
+        title += f'; {len(records)} of {wanted} classifiers are finished'
     write_text(folder / 'results.md', f'{title}.\n{machine}.\n\n{table}\n')
     results = dict(
         budget=args.budget, machine=machine, **asdict(budget), cells=records

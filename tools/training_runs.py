@@ -106,6 +106,12 @@ def train(
     return True
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether the training of a folder came to its end."""
+    note = folder / RECORD
+    return note.exists() and json.loads(note.read_text())['finished']
+
+
 def read_curve(folder: Path, key: str) -> list[float]:
     """A value that a training logged after each validation.
 
