@@ -1,4 +1,4 @@
-"""Every config of the data sets of the paper, built and run once.
+"""Every config of real data sets, built and run once.
 
 The tables below were typed from the paper's recipes, not read from the
 configs: a number that changes there must be changed here on purpose.
@@ -217,7 +217,8 @@ def train_and_evaluate_once(runner):
     losses = model.train_step(next(iter(loop.dataloader)), optim_wrapper)
     assert torch.isfinite(losses['loss'])
     moved = [not torch.equal(a, b) for a, b in zip(before, model.parameters())]
-    assert np.mean(moved) > 0.9
+    # Gates of AAGCN start at zero, and what feeds them then stands still.
+    assert np.mean(moved) > 0.8
 
     model.eval()
     val_loop = runner.build_val_loop(runner._val_loop)
@@ -269,8 +270,12 @@ def test_the_model_index_lists_every_config():
         for model in yaml.safe_load((root / file).read_text())['Models']
     ]
     listed = {model['Config']: model['Name'] for model in models}
-    files = sorted(CONFIGS.glob('*/*.py'))
-    assert listed == {str(f.relative_to(root)): f.stem for f in files}
+    files = {
+        str(file.relative_to(root)): file.stem
+        for file in CONFIGS.parent.rglob('*.py')
+        if '_base_' not in file.parts
+    }
+    assert listed == files
 
 
 def test_the_model_card_links_to_configs_that_exist():
@@ -325,3 +330,48 @@ def test_config(path, ann_file, tmp_path):
         assert 0 < metrics['masked_motion/zero_mse'] < 11 / 12 + 1e-3
     else:
         assert 0 <= metrics['acc/top1'] <= metrics['acc/top5'] <= 1
+
+
+MSR_FILES = sorted(CONFIGS.parent.rglob('*_msr-action3d-xsub-*.py'))
+
+
+@pytest.mark.parametrize('path', MSR_FILES, ids=lambda path: path.stem)
+def test_msr_action3d_config(path, tmp_path):
+    samples = [annotation(i, joints=20, classes=20) for i in range(80)]
+    names = [sample['frame_dir'] for sample in samples]
+    split = dict(xsub_train=names, xsub_val=names)
+    data = write(tmp_path / 'ann.pkl', dict(split=split, annotations=samples))
+    cfg = Config.fromfile(path)
+    network, protocol = re.match(r'(\w+)_1xb32-([a-z]+)-', path.stem).groups()
+    check_msr_start(cfg, network, protocol)
+    metrics = train_and_evaluate_once(
+        build_runner(cfg, data, tmp_path, path.stem)
+    )
+    if protocol in ('pretrain', 'mae'):
+        assert 0 < metrics['masked_motion/zero_mse'] < 1
+    else:
+        assert 0 <= metrics['acc/top1'] <= metrics['acc/top5'] <= 1
+
+
+def check_msr_start(cfg, network, protocol):
+    if protocol not in ('linear', 'finetune'):
+        assert cfg.load_from is None
+        return
+    folder, file = Path(cfg.load_from).parts[1:]
+    source = next(path for path in MSR_FILES if path.stem == folder)
+    assert source.stem.startswith(f'{network}_1xb32-pretrain-')
+    epochs = Config.fromfile(source).train_cfg.max_epochs
+    assert file == f'epoch_{epochs}.pth'
+
+
+def test_msr_action3d_configs_are_there():
+    found = {
+        re.match(r'(\w+)_1xb32-([a-z]+)-', f.stem).groups() for f in MSR_FILES
+    }
+    wanted = {
+        (network, protocol)
+        for network in ('mamp', 'stgcn', 'stgcnpp', 'aagcn')
+        for protocol in ('pretrain', 'finetune', 'scratch')
+    }
+    wanted |= {('mamp', 'mae'), ('mamp', 'linear'), ('stgcnpp', 'auxiliary')}
+    assert found == wanted

@@ -1,0 +1,23 @@
+# MAMP beside the classification loss: 10 % of the labels, all sequences.
+_base_ = './stgcnpp_1xb32-scratch-100e_msr-action3d-xsub-keypoint-3d.py'
+
+model = dict(
+    type='RecognizerMAMP',
+    motion_neck=dict(
+        type='MAMPDecoder',
+        **_base_.skeleton,
+        embed_dims=64,
+        decoder_embed_dims=64,
+        depth=1,
+    ),
+    motion_head=dict(type='MotionPredictionHead'),
+    motion_weight=0.5,
+)
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=_base_.pretrain_pipeline,
+        label_ratio=0.1,
+        label_balanced=True,
+        unlabelled='keep',
+    )
+)
