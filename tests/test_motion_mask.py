@@ -104,6 +104,37 @@ def test_intensity_of_first_segment_repeats_the_second():
     np.testing.assert_array_equal(intensity[:, 0], intensity[:, 1])
 
 
+@pytest.mark.parametrize(
+    'shape, t_patch_size',
+    [((2, 120, 25, 3), 4), ((1, 60, 20, 2), 5), ((3, 24, 17, 4), 1)],
+)
+@pytest.mark.parametrize('dtype', [np.float32, np.float64, np.int64])
+def test_intensity_is_the_mean_change_of_a_patch(shape, t_patch_size, dtype):
+    keypoint = (100 * skeletons(*shape)).astype(dtype)
+    before = keypoint.copy()
+    found = motion_intensity(keypoint, t_patch_size)
+    np.testing.assert_array_equal(keypoint, before)
+    patches = patchify(keypoint, t_patch_size)  # (M, L, u * C)
+    joints = shape[2]
+    change = np.abs(patches[:, joints:] - patches[:, :-joints]).mean(axis=2)
+    np.testing.assert_allclose(found[:, joints:], change, rtol=1e-5)
+
+
+@pytest.mark.parametrize('tau', [0, 0.8])
+def test_equal_scores_still_keep_the_same_number(tau):
+    keypoint = np.zeros((3, 120, 25, 3), np.float32)
+    uniform = np.random.default_rng(0).random((3, 750))
+    uniform[0] = 0.5
+    uniform[1, ::2] = 0.01  # more tokens than are kept, and some below
+    mask = motion_aware_mask(
+        keypoint, uniform, mask_ratio=0.9, tau=tau, t_patch_size=4
+    )
+    np.testing.assert_array_equal((~mask).sum(axis=1), [74, 74, 74])
+    lowest = np.sort(np.argsort(uniform[2])[:74])
+    np.testing.assert_array_equal(np.flatnonzero(~mask[2]), lowest)
+    np.testing.assert_array_equal(mask[1, 1::2], uniform[1, 1::2] > 0.01)
+
+
 @pytest.mark.parametrize('shape', [(2, 120, 25, 3), (1, 60, 20, 2)])
 def test_patches_are_time_major_and_frame_major(shape):
     x = skeletons(*shape)

@@ -7,13 +7,19 @@ from mmaction.datasets.transforms import (
     PackActionInputs,
     PreNormalize3D,
 )
+from synthetic import data_set, write
 
 from mamp_mmaction.datasets import (
     CenterSkeleton,
     MotionAwareMask,
     RandomRotate3D,
+    SkeletonDataset,
     SkeletonStream,
     TemporalCropResize,
+)
+from mamp_mmaction.datasets.transforms.skeleton_stream import STREAMS
+from mamp_mmaction.datasets.transforms.temporal_crop_resize import (
+    resize_frames,
 )
 
 
@@ -69,11 +75,12 @@ def test_center_none_leaves_coordinates():
     np.testing.assert_array_equal(center(raw, None)['keypoint'], before)
 
 
-def test_center_leaves_the_annotation_alone():
-    raw = sequence()
-    keypoint, before = raw['keypoint'], raw['keypoint'].copy()
-    center(raw)
-    np.testing.assert_array_equal(keypoint, before)
+def test_center_takes_any_memory_layout():
+    raw = sequence(persons=3, joints=20)
+    raw['keypoint'][2, 10:30] = 0
+    expected = center(dict(raw))['keypoint']
+    raw['keypoint'] = np.asfortranarray(raw['keypoint'])
+    np.testing.assert_array_equal(center(raw)['keypoint'], expected)
 
 
 def test_center_of_float16_is_float32():
@@ -133,6 +140,19 @@ def test_crop_resize_keeps_confidence_in_step():
     assert out['total_frames'] == 60
 
 
+def test_resize_takes_any_memory_layout_and_number_type():
+    clip = sequence(frames=37)['keypoint']
+    expected = resize_frames(clip, 24)
+    np.testing.assert_array_equal(
+        resize_frames(np.asfortranarray(clip), 24), expected
+    )
+    double = resize_frames(clip.astype(np.float64), 24)
+    assert double.dtype == np.float64
+    np.testing.assert_allclose(double, expected, rtol=1e-6)
+    # What it keeps from one call to the next is as good as new.
+    np.testing.assert_array_equal(resize_frames(clip, 24), expected)
+
+
 @pytest.mark.parametrize(
     'kwargs',
     [
@@ -158,6 +178,16 @@ def test_rotation_is_one_rigid_turn_for_all():
     assert np.linalg.det(solution) == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(before @ solution, after, atol=1e-4)
     assert not np.allclose(before, after, atol=1e-3)
+
+
+def test_rotation_takes_any_memory_layout():
+    raw = sequence()
+    turned = []
+    for layout in (np.ascontiguousarray, np.asfortranarray):
+        np.random.seed(0)
+        results = dict(raw, keypoint=layout(raw['keypoint']))
+        turned.append(RandomRotate3D()(results)['keypoint'])
+    np.testing.assert_allclose(*turned, rtol=1e-6)
 
 
 def test_rotation_refuses_2d():
@@ -208,6 +238,53 @@ def test_stream_needs_the_right_layout():
         SkeletonStream('bone')(sequence(joints=20))
     with pytest.raises(ValueError, match="stream='bones' is none of"):
         SkeletonStream('bones')
+
+
+@pytest.mark.parametrize(
+    'transform',
+    [
+        CenterSkeleton(),
+        CenterSkeleton(None),
+        TemporalCropResize(),
+        TemporalCropResize(test_mode=True),
+        RandomRotate3D(),
+        *(SkeletonStream(stream) for stream in STREAMS),
+    ],
+    ids=repr,
+)
+def test_no_transform_writes_into_its_input(transform):
+    raw = sequence()
+    raw['keypoint_score'] = np.ones((2, 50, 25), np.float32)
+    raw['keypoint'][1, 10:20] = 0
+    arrays = {key: raw[key] for key in ('keypoint', 'keypoint_score')}
+    before = {key: array.copy() for key, array in arrays.items()}
+    for array in arrays.values():
+        array.flags.writeable = False
+    transform(raw)
+    for key, array in arrays.items():
+        np.testing.assert_array_equal(array, before[key])
+
+
+@pytest.mark.parametrize('serialize_data', [True, False])
+def test_the_pipeline_leaves_the_annotations_alone(tmp_path, serialize_data):
+    data = data_set(persons=2, frames=50)
+    dataset = SkeletonDataset(
+        write(tmp_path / 'ann.pkl', data),
+        [
+            CenterSkeleton(),
+            TemporalCropResize(24),
+            RandomRotate3D(),
+            FormatGCNInput(num_person=2),
+            MotionAwareMask(),
+            PackActionInputs(algorithm_keys=('mask',)),
+        ],
+        serialize_data=serialize_data,
+    )
+    dataset[3]['inputs'].zero_()
+    np.testing.assert_array_equal(
+        dataset.get_data_info(3)['keypoint'],
+        data['annotations'][3]['keypoint'],
+    )
 
 
 def formatted(**kwargs):

@@ -77,8 +77,11 @@ class CenterSkeleton(BaseTransform):
                 )
             person = present.any(axis=1).argmax()
             frame = present[person].argmax()
-            origin = keypoint[person, frame, self.center_joint].copy()
-            keypoint -= present[:, :, None, None] * origin
+            origin = keypoint[person, frame, self.center_joint]
+            # Repeated for every joint: numpy is slow at rows of three.
+            keypoint -= origin[None].repeat(num_joints, axis=0)
+            if not present.all():
+                keypoint[~present] = 0
 
         results['keypoint'] = keypoint
         results['total_frames'] = keypoint.shape[1]

@@ -19,7 +19,8 @@ def rotation_matrix(angles: Sequence[float]) -> np.ndarray:
     Returns:
         np.ndarray: float32 matrix of shape (3, 3), applied as ``R @ xyz``.
     """
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    cx, cy, cz = np.cos(angles).tolist()
+    sx, sy, sz = np.sin(angles).tolist()
     about_x = np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
     about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
     about_z = np.array([[cz, sz, 0], [-sz, cz, 0], [0, 0, 1]])
@@ -74,7 +75,10 @@ class RandomRotate3D(BaseTransform):
                 f'{keypoint.shape}: leave the rotation out of a 2D pipeline.'
             )
         angles = np.random.uniform(-self.max_angle, self.max_angle, size=3)
-        results['keypoint'] = keypoint @ rotation_matrix(angles).T
+        # One product for all; on a stack numpy makes one for each frame.
+        matrix = np.ascontiguousarray(rotation_matrix(angles).T)
+        rotated = keypoint.reshape(-1, 3) @ matrix
+        results['keypoint'] = rotated.reshape(keypoint.shape)
         return results
 
     def __repr__(self) -> str:

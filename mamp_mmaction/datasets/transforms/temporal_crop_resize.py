@@ -1,3 +1,5 @@
+from functools import lru_cache
+
 import numpy as np
 from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
@@ -18,15 +20,26 @@ def resize_frames(x: np.ndarray, num_frames: int) -> np.ndarray:
     Returns:
         np.ndarray: Shape (M, T', ...), of the same dtype.
     """
-    length = x.shape[1]
+    before, after, weight = _neighbours(x.shape[1], num_frames)
+    weight = weight.astype(x.dtype).reshape((-1,) + (1,) * (x.ndim - 2))
+    start = x.take(before, axis=1)
+    result = x.take(after, axis=1)
+    result -= start
+    result *= weight
+    result += start
+    return result
+
+
+@lru_cache(maxsize=1024)
+def _neighbours(
+    length: int, num_frames: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames between which each new frame lies, and the second's weight."""
     position = (np.arange(num_frames) + 0.5) * (length / num_frames) - 0.5
     position = position.clip(0, length - 1)
     before = position.astype(np.intp)
     after = np.minimum(before + 1, length - 1)
-    weight = (position - before).astype(x.dtype)
-    weight = weight.reshape((-1,) + (1,) * (x.ndim - 2))
-    start = x[:, before]
-    return start + (x[:, after] - start) * weight
+    return before, after, position - before
 
 
 @TRANSFORMS.register_module()
