@@ -1,85 +1,229 @@
 import copy
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from pathlib import Path
 
 import pytest
 import torch
-from mmaction.registry import HOOKS
+from mmaction.models import STGCN
+from mmaction.registry import HOOKS, MODELS
 from mmengine.config import Config
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, SyncBuffersHook, sync_buffer_hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from synthetic import data_set, write
 
 FRAMES = 24
+CLASSES = 5
+
+GCN = dict(
+    base_channels=8,
+    num_stages=2,
+    inflate_stages=[2],
+    down_stages=[2],
+    tcn_dropout=0.5,
+)
+# As the toolbox's configs have them, but small and with dropout.
 BACKBONES = {
-    'MAMPTransformer': dict(
+    'ST-GCN': dict(
+        type='STGCN',
+        graph_cfg=dict(layout='nturgb+d', mode='stgcn_spatial'),
+        **GCN,
+    ),
+    'ST-GCN++': dict(
+        type='STGCN',
+        gcn_adaptive='init',
+        gcn_with_res=True,
+        tcn_type='mstcn',
+        graph_cfg=dict(layout='nturgb+d', mode='spatial'),
+        **GCN,
+    ),
+    '2s-AGCN': dict(
+        type='AAGCN',
+        gcn_attention=False,
+        graph_cfg=dict(layout='nturgb+d', mode='spatial'),
+        **GCN,
+    ),
+    'PoseC3D': dict(
+        type='ResNet3dSlowOnly',
+        depth=50,
+        pretrained=None,
+        in_channels=17,
+        base_channels=4,
+        num_stages=2,
+        out_indices=(1,),
+        stage_blocks=(1, 1),
+        conv1_stride_s=1,
+        pool1_stride_s=1,
+        inflate=(0, 1),
+        spatial_strides=(2, 2),
+        temporal_strides=(1, 1),
+        dilations=(1, 1),
+    ),
+    'MAMP': dict(
         type='MAMPTransformer',
-        embed_dims=16,
+        embed_dims=8,
         num_heads=2,
         depth=2,
         num_frames=FRAMES,
         drop_path_rate=0.5,
     ),
-    'STGCN': dict(
-        type='STGCN',
-        base_channels=4,
-        num_stages=2,
-        inflate_stages=[],
-        down_stages=[],
-        graph_cfg=dict(layout='nturgb+d', mode='stgcn_spatial'),
-    ),
 }
+# Backbones that answer train() and eval() in their own way.
+STUBBORN = {
+    'frozen stages': dict(BACKBONES['PoseC3D'], frozen_stages=1),
+    'norm_eval': dict(BACKBONES['PoseC3D'], norm_eval=True),
+    'dropout in eval mode': dict(BACKBONES['ST-GCN'], type='MonteCarloSTGCN'),
+}
+
+
+@MODELS.register_module()
+class MonteCarloSTGCN(STGCN):
+    """Never says that it trains, and drops out even in eval mode."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.training = True
+        self.training = False
 
 
 @HOOKS.register_module()
 class Watch(Hook):
-    """Keeps the weights from the start and the training modes after."""
+    """Keeps what a run began with and did to the backbone on its way."""
+
+    priority = 'LOWEST'
 
     def __init__(self):
-        self.modes = []
+        self.modes = set()
+        self.has_grad = False
 
     def before_train(self, runner):
-        self.weights = copy.deepcopy(runner.model.state_dict())
+        model = unwrapped(runner)
+        self.start = copy.deepcopy(model.state_dict())
+
+        def note(module, inputs):
+            if torch.is_grad_enabled():  # not a validation
+                self.modes.add((module.training, model.cls_head.training))
+
+        for module in model.backbone.modules():
+            module.register_forward_pre_hook(note)
 
     def after_train_iter(self, runner, *args, **kwargs):
-        backbone = [m.training for m in runner.model.backbone.modules()]
-        self.modes.append((any(backbone), runner.model.cls_head.training))
+        parameters = unwrapped(runner).backbone.parameters()
+        self.has_grad |= any(param.grad is not None for param in parameters)
 
 
-def config(tmp_path, backbone, **kwargs):
-    ann_file = write(tmp_path / 'ann.pkl', data_set())
-    width = backbone.get('embed_dims', backbone.get('base_channels'))
-    pipeline = [
+def unwrapped(runner):
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model
+
+
+def hook_of(runner, kind):
+    return next(hook for hook in runner.hooks if isinstance(hook, kind))
+
+
+def gcn_model(backbone):
+    width = backbone.get('embed_dims', 16)  # a GCN doubles its 8 channels
+    return dict(
+        type='RecognizerGCN',
+        data_preprocessor=dict(type='SkeletonDataPreprocessor'),
+        backbone=backbone,
+        cls_head=dict(
+            type='LinearProbeHead', num_classes=CLASSES, in_channels=width
+        ),
+    )
+
+
+def gcn_pipeline():
+    return [
         dict(type='CenterSkeleton'),
         dict(type='TemporalCropResize', num_frames=FRAMES),
         dict(type='FormatGCNInput', num_person=2),
         dict(type='PackActionInputs'),
     ]
-    cfg = dict(
-        default_scope='mmaction',
-        work_dir=str(tmp_path / 'work'),
-        model=dict(
-            type='RecognizerGCN',
-            data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-            backbone=backbone,
-            cls_head=dict(
-                type='LinearProbeHead', num_classes=5, in_channels=width
-            ),
+
+
+def heatmap_model(backbone):
+    return dict(
+        type='Recognizer3D',
+        backbone=backbone,
+        cls_head=dict(
+            type='I3DHead',
+            num_classes=CLASSES,
+            in_channels=32,
+            dropout_ratio=0.5,
+            average_clips='prob',
         ),
-        train_dataloader=dict(
-            batch_size=10,
+    )
+
+
+def heatmap_pipeline():
+    return [
+        dict(type='UniformSampleFrames', clip_len=4),
+        dict(type='PoseDecode'),
+        dict(type='GeneratePoseTarget', with_kp=True, with_limb=False),
+        dict(type='FormatShape', input_format='NCTHW_Heatmap'),
+        dict(type='PackActionInputs'),
+    ]
+
+
+def heatmap_data():
+    data = data_set(joints=17, channels=2)
+    for sample in data['annotations']:
+        sample['img_shape'] = (16, 16)
+        sample['keypoint'] = 2 * sample['keypoint'] + 8
+        sample['keypoint_score'] = sample['keypoint'][..., 0] * 0 + 1
+    return data
+
+
+def config(folder, backbone, **kwargs):
+    folder.mkdir(exist_ok=True, parents=True)
+    if backbone['type'] == 'ResNet3dSlowOnly':
+        model, pipeline = heatmap_model(backbone), heatmap_pipeline()
+        ann_file = write(folder / 'ann.pkl', heatmap_data())
+    else:
+        model, pipeline = gcn_model(backbone), gcn_pipeline()
+        ann_file = write(folder / 'ann.pkl', data_set())
+
+    def loader(split, **kwargs):
+        return dict(
             num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=True),
             dataset=dict(
                 type='SkeletonDataset',
                 ann_file=ann_file,
-                split='xsub_train',
+                split=split,
                 pipeline=pipeline,
             ),
+            **kwargs,
+        )
+
+    cfg = dict(
+        default_scope='mmaction',
+        work_dir=str(folder / 'work'),
+        model=copy.deepcopy(model),
+        train_dataloader=loader(
+            'xsub_train',
+            batch_size=5,
+            sampler=dict(type='DefaultSampler', shuffle=True),
         ),
-        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=2),
+        val_dataloader=loader(
+            'xsub_val',
+            batch_size=10,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+        ),
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=1),
+        val_cfg=dict(type='ValLoop'),
+        val_evaluator=dict(type='AccMetric'),
         optim_wrapper=dict(
             type='OptimWrapper',
             optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.1),
         ),
+        default_hooks=dict(sync_buffers=dict(type='SyncBuffersHook')),
         custom_hooks=[
             dict(type='LinearProbeHook'),
             dict(type='Watch'),
@@ -91,36 +235,197 @@ def config(tmp_path, backbone, **kwargs):
 
 
 def build_runner(cfg):
-    cfg.experiment_name = f'test{torch.randint(1 << 40, ()).item()}'
+    cfg.experiment_name = uuid.uuid4().hex
     return Runner.from_cfg(cfg)
 
 
-@pytest.mark.parametrize('name', BACKBONES)
-def test_only_the_head_trains(tmp_path, name):
-    runner = build_runner(config(tmp_path, BACKBONES[name]))
-    runner.train()
-    hook = next(hook for hook in runner.hooks if isinstance(hook, Watch))
-    after = runner.model.state_dict()
-    for key, value in hook.weights.items():
-        same = torch.equal(value, after[key])
+def check_that_only_the_head_trained(runner):
+    model, watch = unwrapped(runner), hook_of(runner, Watch)
+    end = model.state_dict()
+    for key, value in watch.start.items():
+        same = torch.equal(value, end[key])
         assert same == key.startswith('backbone.'), key
-
-    assert hook.modes == [(False, True)] * 6
+    assert watch.modes == {(False, True)}  # of backbone and head
+    assert not watch.has_grad
 
     trained = {
         id(param)
         for group in runner.optim_wrapper.optimizer.param_groups
         for param in group['params']
     }
-    head = {id(param) for param in runner.model.cls_head.parameters()}
-    assert trained == head
+    assert trained == {id(param) for param in model.cls_head.parameters()}
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_only_the_head_trains(tmp_path, name):
+    runner = build_runner(config(tmp_path, BACKBONES[name]))
+    runner.train()
+    check_that_only_the_head_trained(runner)
+
+
+@pytest.mark.parametrize('name', STUBBORN)
+def test_whatever_train_mode_means_to_the_backbone(tmp_path, name):
+    runner = build_runner(config(tmp_path, STUBBORN[name]))
+    runner.train()
+    check_that_only_the_head_trained(runner)
+
+
+@pytest.mark.parametrize(
+    'loop',
+    [
+        dict(type='EpochBasedTrainLoop', max_epochs=3, val_interval=1),
+        dict(type='IterBasedTrainLoop', max_iters=4, val_interval=1),
+    ],
+)
+def test_only_the_head_trains_with_validation_in_between(tmp_path, loop):
+    cfg = config(tmp_path, BACKBONES['ST-GCN++'], train_cfg=loop)
+    runner = build_runner(cfg)
+    runner.train()
+    check_that_only_the_head_trained(runner)
+    assert 'val/acc/top1' in runner.message_hub.log_scalars
+
+
+RANK = """
+import sys
+from pathlib import Path
+
+import mamp_mmaction
+from test_linear_probe_hook import train_all
+
+train_all(Path(sys.argv[1]))
+"""
+
+
+def train_all(folder):
+    """Train a probe of every backbone in one of several processes."""
+    for name, backbone in BACKBONES.items():
+        cfg = config(folder / os.environ['RANK'] / name, backbone)
+        cfg.launcher = 'pytorch'
+        cfg.env_cfg = dict(dist_cfg=dict(backend='gloo'))
+        runner = build_runner(cfg)
+        runner.train()
+        assert is_model_wrapper(runner.model)
+        check_that_only_the_head_trained(runner)
+        state = unwrapped(runner).state_dict()
+        torch.save(state, folder / f'{name}_{os.environ["RANK"]}.pth')
+
+
+def free_port():
+    with socket.socket() as unused:
+        unused.bind(('127.0.0.1', 0))
+        return str(unused.getsockname()[1])
+
+
+def test_only_the_head_trains_on_two_processes(tmp_path):
+    script = tmp_path / 'rank.py'
+    script.write_text(RANK)
+    command = [sys.executable, '-m', 'torch.distributed.run']
+    command += ['--nproc_per_node=2', f'--master_port={free_port()}']
+    paths = [str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')]
+    done = subprocess.run(
+        [*command, str(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=dict(
+            os.environ,
+            CUDA_VISIBLE_DEVICES='',
+            OMP_NUM_THREADS='1',
+            PYTHONPATH=os.pathsep.join(filter(None, paths)),
+        ),
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in BACKBONES:
+        first, second = (
+            torch.load(tmp_path / f'{name}_{rank}.pth') for rank in (0, 1)
+        )
+        for key, value in first.items():
+            assert torch.equal(value, second[key]), (name, key)
+
+
+@pytest.fixture
+def average_over_seven(monkeypatch):
+    """Let SyncBuffersHook do to buffers what it does in seven processes.
+
+    Its all-reduce adds seven equal numbers and divides the sum in float32,
+    also that of integers. Returns the buffers that it changed so far.
+    """
+    changed = []
+
+    def all_reduce_params(buffers, op):
+        assert op == 'mean'
+        for buffer in list(buffers):
+            total = sum(buffer.clone() for _ in range(7))
+            mean = torch.true_divide(total, 7).to(buffer.dtype)
+            if not torch.equal(mean, buffer):
+                changed.append(buffer)
+            buffer.copy_(mean)
+
+    monkeypatch.setattr(
+        sync_buffer_hook, 'all_reduce_params', all_reduce_params
+    )
+    return changed
+
+
+@pytest.mark.parametrize(
+    'loop',
+    [
+        dict(type='EpochBasedTrainLoop', max_epochs=2),
+        dict(type='IterBasedTrainLoop', max_iters=2, val_interval=1),
+    ],
+)
+def test_buffers_survive_the_averaging_over_processes(
+    tmp_path, average_over_seven, loop
+):
+    iter_based = loop['type'] == 'IterBasedTrainLoop'
+    checkpoint = dict(type='CheckpointHook', interval=1)
+    hooks = dict(
+        sync_buffers=dict(type='SyncBuffersHook'),
+        checkpoint=dict(checkpoint, by_epoch=not iter_based),
+    )
+    cfg = config(
+        tmp_path, BACKBONES['ST-GCN'], train_cfg=loop, default_hooks=hooks
+    )
+    runner = build_runner(cfg)
+    hook_of(runner, SyncBuffersHook).distributed = True
+    backbone = runner.model.backbone
+    for name, buffer in backbone.named_buffers():
+        if name.endswith('num_batches_tracked'):
+            buffer.fill_(2**24 + 1)  # float32 has no such number
+        elif 'running' in name:
+            buffer.uniform_(0.1, 1)
+    runner.train()
+
+    averaged = {id(buffer) for buffer in average_over_seven}
+    running, counted = (
+        {id(b) for name, b in backbone.named_buffers() if name.endswith(end)}
+        for end in ('running_mean', 'num_batches_tracked')
+    )
+    assert averaged & running and counted <= averaged
+    check_that_only_the_head_trained(runner)
+    saved = torch.load(
+        tmp_path / 'work' / ('iter_2.pth' if iter_based else 'epoch_2.pth'),
+        weights_only=False,
+    )
+    for key, value in hook_of(runner, Watch).start.items():
+        if key.startswith('backbone.'):
+            assert torch.equal(saved['state_dict'][key], value), key
+
+
+def test_buffers_of_a_former_training_are_not_put_back(tmp_path):
+    runner = build_runner(config(tmp_path, BACKBONES['ST-GCN']))
+    runner.train()
+    mean = runner.model.backbone.data_bn.running_mean.fill_(7)
+    runner.val()
+    assert (mean == 7).all()
 
 
 def test_merged_and_empty_groups_survive(tmp_path):
     """Schedulers count on the number of groups, also across a resume."""
     cfg = config(
         tmp_path,
-        BACKBONES['MAMPTransformer'],
+        BACKBONES['MAMP'],
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=2),
         optim_wrapper=dict(
             type='OptimWrapper',
             constructor='MAMPLayerDecayConstructor',
@@ -145,14 +450,14 @@ def test_merged_and_empty_groups_survive(tmp_path):
 
 
 def test_a_model_without_backbone_is_refused(tmp_path):
-    runner = build_runner(config(tmp_path, BACKBONES['STGCN']))
+    runner = build_runner(config(tmp_path, BACKBONES['ST-GCN']))
     del runner.model.backbone
     with pytest.raises(ValueError, match='RecognizerGCN has none'):
         runner.train()
 
 
 def test_a_model_without_trainable_head_is_refused(tmp_path):
-    runner = build_runner(config(tmp_path, BACKBONES['STGCN']))
+    runner = build_runner(config(tmp_path, BACKBONES['ST-GCN']))
     runner.model.cls_head.requires_grad_(False)
     with pytest.raises(ValueError, match='Nothing is left to train'):
         runner.train()

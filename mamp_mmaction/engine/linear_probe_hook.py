@@ -1,3 +1,4 @@
+import torch
 import torch.nn as nn
 from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
@@ -16,7 +17,12 @@ class LinearProbeHook(Hook):
     the head, trains as usual, on one process or several.
     """
 
-    priority = 'HIGH'
+    # Behind SyncBuffersHook (NORMAL), which changes buffers, and before
+    # CheckpointHook (VERY_LOW), which saves them.
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self) -> None:
+        self._buffers = {}
 
     def before_run(self, runner: Runner) -> None:
         """Freeze the backbone, in training also for optimiser and DDP.
@@ -31,8 +37,8 @@ class LinearProbeHook(Hook):
             ValueError: If the model has no backbone, or nothing is left to
                 train.
         """
-        backbone = self._backbone(runner)
-        backbone.requires_grad_(False)
+        self._buffers = {}
+        self._backbone(runner).requires_grad_(False)
         optim_wrapper = getattr(runner, 'optim_wrapper', None)
         if isinstance(optim_wrapper, OptimWrapper):
             self._forget_frozen(optim_wrapper)
@@ -40,6 +46,15 @@ class LinearProbeHook(Hook):
                 runner.model = runner.wrap_model(
                     runner.cfg.get('model_wrapper_cfg'), runner.model.module
                 )
+
+    def before_train(self, runner: Runner) -> None:
+        """Remember the backbone's buffers, which are loaded by now.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        buffers = self._backbone(runner).named_buffers()
+        self._buffers = {name: buffer.clone() for name, buffer in buffers}
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -52,8 +67,36 @@ class LinearProbeHook(Hook):
             data_batch (dict, optional): The batch. Defaults to None.
         """
         backbone = self._backbone(runner)
-        if backbone.training:
+        if any(module.training for module in backbone.modules()):
             backbone.eval()
+            # A backbone's own train() may keep some of its layers training.
+            for module in backbone.modules():
+                module.training = False
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Restore the buffers: SyncBuffersHook changes them here, too.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        self._restore_buffers(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Restore the backbone's buffers.
+
+        ``SyncBuffersHook`` averages all buffers over the processes. Of equal
+        numbers that is the number itself only up to rounding.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        self._restore_buffers(runner)
+
+    @torch.no_grad()
+    def _restore_buffers(self, runner: Runner) -> None:
+        backbone = self._backbone(runner)
+        for name, value in self._buffers.items():
+            backbone.get_buffer(name).copy_(value)
 
     @staticmethod
     def _backbone(runner: Runner) -> nn.Module:
