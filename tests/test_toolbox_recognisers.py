@@ -1,0 +1,253 @@
+"""MAMP's encoder among the toolbox's recognisers, heads and streams."""
+
+import copy
+import runpy
+import sys
+import uuid
+from pathlib import Path
+
+import mmaction
+import mmengine
+import pytest
+import torch
+from mmaction.registry import MODELS
+from mmaction.structures import ActionDataSample
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from synthetic import data_set, write
+
+TOOLBOX = Path(mmaction.__path__[0], '.mim', 'tools', 'analysis_tools')
+CLASSES = 5
+CLIPS = 3
+
+
+def mamp(frames=16, joints=25, channels=3, head=None):
+    """The encoder under a head of the toolbox."""
+    return dict(
+        type='RecognizerGCN',
+        data_preprocessor=dict(type='SkeletonDataPreprocessor'),
+        backbone=dict(
+            type='MAMPTransformer',
+            in_channels=channels,
+            embed_dims=16,
+            depth=2,
+            num_heads=2,
+            num_frames=frames,
+            num_joints=joints,
+        ),
+        cls_head=dict(
+            type='GCNHead', num_classes=CLASSES, in_channels=16, **(head or {})
+        ),
+    )
+
+
+def stgcnpp():
+    """ST-GCN++ of the toolbox, but small."""
+    return dict(
+        type='RecognizerGCN',
+        backbone=dict(
+            type='STGCN',
+            gcn_adaptive='init',
+            gcn_with_res=True,
+            tcn_type='mstcn',
+            graph_cfg=dict(layout='nturgb+d', mode='spatial'),
+            base_channels=8,
+            num_stages=2,
+            inflate_stages=[2],
+            down_stages=[2],
+        ),
+        cls_head=dict(type='GCNHead', num_classes=CLASSES, in_channels=16),
+    )
+
+
+def batch(size=4, clips=1, persons=2, frames=16, joints=25, channels=3):
+    inputs = torch.randn(size, clips, persons, frames, joints, channels)
+    samples = [
+        ActionDataSample().set_gt_label(index % CLASSES)
+        for index in range(size)
+    ]
+    return dict(inputs=list(inputs), data_samples=samples)
+
+
+def build(cfg):
+    model = MODELS.build(cfg)
+    model.init_weights()
+    return model
+
+
+@pytest.mark.parametrize(
+    'shape',
+    [
+        dict(frames=16, joints=25, channels=3),
+        dict(frames=12, joints=17, channels=2),
+    ],
+)
+def test_trains_under_the_toolboxs_head(shape):
+    model = build(mamp(**shape, head=dict(dropout=0.1)))
+    optim_wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), 0.03))
+    before = copy.deepcopy(model.state_dict())
+    data = batch(**shape)
+    losses = [
+        model.train_step(copy.deepcopy(data), optim_wrapper)['loss'].item()
+        for _ in range(25)
+    ]
+    assert losses[-1] < losses[0] / 4
+    for name, value in model.named_parameters():
+        assert not torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize('average', ['prob', 'score'])
+def test_predicts_the_average_of_clips(average):
+    model = build(mamp(head=dict(average_clips=average)))
+    data = batch(clips=CLIPS)
+    results = model.test_step(copy.deepcopy(data))
+
+    inputs = torch.stack(data['inputs'])
+    clips = [
+        model(inputs[:, i, None], stage='head', mode='tensor')
+        for i in range(CLIPS)
+    ]
+    if average == 'prob':
+        clips = [logits.softmax(dim=1) for logits in clips]
+    expected = sum(clips) / CLIPS
+    assert not torch.allclose(clips[0], expected, atol=1e-4)
+    found = torch.stack([sample.pred_score for sample in results])
+    torch.testing.assert_close(found, expected)
+    labels = torch.cat([sample.pred_label for sample in results])
+    assert torch.equal(labels, expected.argmax(dim=1))
+
+
+def scoring_config(model, pipeline, ann_file, folder, dump):
+    """A config of the toolbox's test loop that dumps scores."""
+    return Config(
+        dict(
+            default_scope='mmaction',
+            work_dir=str(folder / 'work'),
+            experiment_name=uuid.uuid4().hex,
+            model=model,
+            test_dataloader=dict(
+                batch_size=4,
+                num_workers=0,
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                dataset=dict(
+                    type='PoseDataset',
+                    ann_file=ann_file,
+                    split='xsub_val',
+                    pipeline=pipeline,
+                    test_mode=True,
+                ),
+            ),
+            test_cfg=dict(type='TestLoop'),
+            test_evaluator=[
+                dict(type='AccMetric'),
+                # What test.py --dump adds.
+                dict(type='DumpResults', out_file_path=str(dump)),
+            ],
+            log_level='WARNING',
+            randomness=dict(seed=0),
+        )
+    )
+
+
+def clip_pipeline(feature):
+    """The toolbox's test pipeline of ST-GCN++ for a stream."""
+    return [
+        dict(type='PreNormalize3D'),
+        dict(type='GenSkeFeat', dataset='nturgb+d', feats=[feature]),
+        dict(
+            type='UniformSampleFrames',
+            clip_len=16,
+            num_clips=CLIPS,
+            test_mode=True,
+        ),
+        dict(type='PoseDecode'),
+        dict(type='FormatGCNInput', num_person=2),
+        dict(type='PackActionInputs', meta_keys=('frame_dir',)),
+    ]
+
+
+@pytest.fixture(scope='module')
+def streams(tmp_path_factory):
+    """A joint stream of MAMP and a bone stream of ST-GCN++, both tested.
+
+    Yields their metrics and dumps.
+    """
+    folder = tmp_path_factory.mktemp('streams')
+    ann_file = write(folder / 'ann.pkl', data_set(train=10))
+    found = {}
+    for name, model, feature in (
+        ('mamp', mamp(), 'j'),
+        ('stgcnpp', stgcnpp(), 'b'),
+    ):
+        dump = folder / f'{name}.pkl'
+        pipeline = clip_pipeline(feature)
+        cfg = scoring_config(model, pipeline, ann_file, folder, dump)
+        runner = Runner.from_cfg(cfg)
+        runner.model.init_weights()
+        torch.nn.init.normal_(runner.model.cls_head.fc.weight)
+        found[name] = (runner.test(), dump)
+    return found
+
+
+def test_goes_through_the_test_loop_with_several_clips(streams):
+    metrics, dump = streams['mamp']
+    samples = mmengine.load(dump)
+    assert [sample['frame_dir'] for sample in samples] == [
+        f'S{index:03}' for index in range(10, 40)
+    ]
+    scores = torch.stack([sample['pred_score'] for sample in samples])
+    assert scores.shape == (30, CLASSES)
+    torch.testing.assert_close(scores.sum(dim=1), torch.ones(30))
+    labels = torch.cat([sample['gt_label'] for sample in samples])
+    right = (scores.argmax(dim=1) == labels).double().mean().item()
+    assert metrics['acc/top1'] == pytest.approx(right)
+
+
+@pytest.fixture
+def report_accuracy(capsys, monkeypatch):
+    """Runs the toolbox's script; returns what it printed by its name."""
+    script = str(TOOLBOX / 'report_accuracy.py')
+
+    def run(dumps, weights):
+        arguments = ['--preds', *map(str, dumps), '--coefficients']
+        arguments += map(str, weights)
+        monkeypatch.setattr(sys, 'argv', [script, *arguments])
+        runpy.run_path(script, run_name='__main__')
+        lines = capsys.readouterr().out.splitlines()
+        return {
+            name: float(rate)
+            for name, rate in (line.split(': ') for line in lines)
+        }
+
+    return run
+
+
+def test_fuses_with_a_gcn_by_the_toolboxs_script(streams, report_accuracy):
+    dumps = [dump for _, dump in streams.values()]
+    joint, bone = (mmengine.load(dump) for dump in dumps)
+    hits = [
+        (2 * one['pred_score'] + two['pred_score']).argmax() == one['gt_label']
+        for one, two in zip(joint, bone)
+    ]
+    found = report_accuracy(dumps, [2, 1])['Top 1 Accuracy']
+    assert found == pytest.approx(sum(hits).item() / 30, abs=1e-4)
+
+
+def test_fuses_with_a_gcn_by_this_projects_script(
+    streams, report_accuracy, capsys, load_tool
+):
+    dumps = [str(dump) for _, dump in streams.values()]
+    load_tool('fuse_scores').main([*dumps, '--weights', '2', '1'])
+    *_, joint, bone, fused = capsys.readouterr().out.splitlines()
+    for row, (metrics, dump) in zip((joint, bone), streams.values()):
+        assert row.startswith(str(dump))
+        assert f'{100 * metrics["acc/top1"]:.2f} %' in row
+        assert f'{100 * metrics["acc/mean1"]:.2f} %' in row
+
+    theirs = report_accuracy(dumps, [2, 1])
+    names = ('Top 1 Accuracy', 'Top 5 Accuracy', 'Mean Class Accuracy')
+    ours = fused.replace('%', '').split()[1:]
+    assert [float(rate) / 100 for rate in ours] == pytest.approx(
+        [theirs[name] for name in names], abs=1e-4
+    )
