@@ -1,9 +1,13 @@
+from .amp_optim_wrapper import AutoAmpOptimWrapper
 from .layer_decay_constructor import MAMPLayerDecayConstructor
 from .linear_probe_hook import LinearProbeHook
+from .representation_probe_hook import RepresentationProbeHook
 from .warmup_cosine_lr import WarmupCosineLR
 
 __all__ = [
+    'AutoAmpOptimWrapper',
     'LinearProbeHook',
     'MAMPLayerDecayConstructor',
+    'RepresentationProbeHook',
     'WarmupCosineLR',
 ]

@@ -1,0 +1,514 @@
+"""Features of a trained backbone, and what they are worth.
+
+:func:`extract_features` runs a model's backbone over a data set;
+:func:`knn_accuracy` and :func:`linear_accuracy` classify what comes out,
+without training a network.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from mmaction.models import MMRecognizer3D, Recognizer2D, Recognizer3D
+from mmaction.structures import ActionDataSample
+from mmengine.config import ConfigDict
+from mmengine.dataset import BaseDataset, DefaultSampler
+from mmengine.dist import all_gather_object
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader, SequentialSampler
+
+from .datasets.progress import track
+
+# Recognisers whose backbones give (clips, D, ...); all others give skeletons.
+VOLUME_RECOGNIZERS = (Recognizer2D, Recognizer3D, MMRecognizer3D)
+# Wrappers that give a sample several times.
+REPEATING_DATASETS = ('RepeatDataset', 'ClassBalancedDataset')
+# What names a sample, the first that it has.
+NAME_KEYS = ('frame_dir', 'filename')
+EPS = 1e-6
+# Validation samples that are compared with all training samples at once.
+CHUNK = 256
+
+
+@dataclass
+class Features:
+    """Features of a data set, in its order.
+
+    Attributes:
+        names (list[str]): N names, ``frame_dir`` or ``filename``.
+        labels (torch.Tensor, optional): Long, (N,), or (N, classes) where a
+            sample may have several; None where the data set has none.
+        features (torch.Tensor): Float32, (N, D), or one vector a token: (N,
+            M, T', V, D) of skeletons, (N, 1, T', H', W', D) of volumes.
+    """
+
+    names: list[str]
+    labels: torch.Tensor | None
+    features: torch.Tensor
+
+
+def ordered_dataloader(
+    cfg: dict, pipeline: list[dict] | None = None
+) -> DataLoader:
+    """Build a loader that gives every sample once, in the data set's order.
+
+    Args:
+        cfg (dict): Config of a dataloader in the toolbox's style. Its
+            sampler and ``drop_last`` are replaced, and a data set that is
+            repeated or rebalanced by a wrapper is taken out of it.
+        pipeline (list[dict], optional): Replaces the pipeline of the data
+            set. Defaults to None.
+
+    Returns:
+        DataLoader: The loader; of several processes each has its share.
+
+    Raises:
+        ValueError: If there is no data set, or nothing in it.
+    """
+    cfg = ConfigDict(cfg)
+    if 'dataset' not in cfg:
+        raise ValueError(
+            f'The dataloader config has the keys {sorted(cfg)}, but lacks '
+            "'dataset'."
+        )
+    for key in ('batch_sampler', 'num_batch_per_epoch'):
+        cfg.pop(key, None)
+    cfg.sampler = dict(type='DefaultSampler', shuffle=False)
+    cfg.drop_last = False
+    cfg.dataset = _plain_dataset(cfg.dataset, pipeline)
+    try:
+        # The seed lets worker processes draw the same numbers every time.
+        dataloader = Runner.build_dataloader(cfg, seed=0)
+        is_empty = len(dataloader.dataset) == 0
+    except ValueError as error:
+        is_empty = 'need at least one array' in str(error)  # mmengine's words
+        if not is_empty:
+            raise
+    if is_empty:
+        raise ValueError(
+            f'There is no sample in {_origin(cfg.dataset)}: check its '
+            'ann_file and split.'
+        )
+    return dataloader
+
+
+def unwrap_dataset(cfg: dict) -> dict:
+    """Config of the data set inside wrappers that repeat its samples."""
+    while getattr(cfg['type'], '__name__', cfg['type']).split('.')[-1] in (
+        REPEATING_DATASETS
+    ):
+        cfg = cfg['dataset']
+    return cfg
+
+
+def _plain_dataset(cfg: dict, pipeline: list[dict] | None) -> ConfigDict:
+    """Config of a data set as validation uses it."""
+    cfg = ConfigDict(unwrap_dataset(cfg))
+    if 'datasets' in cfg:  # ConcatDataset
+        cfg.datasets = [_plain_dataset(c, pipeline) for c in cfg.datasets]
+        return cfg
+    # Else a sample that its pipeline refuses is replaced by another one.
+    cfg.test_mode = True
+    if pipeline is not None:
+        cfg.pipeline = pipeline
+    return cfg
+
+
+def _origin(cfg: dict) -> str:
+    split = f', split {cfg["split"]!r}' if cfg.get('split') else ''
+    return f'{cfg.get("ann_file", cfg["type"])}{split}'
+
+
+@torch.no_grad()
+def extract_features(
+    model: nn.Module,
+    dataloader: DataLoader,
+    per_token: bool = False,
+    show_progress: bool = False,
+) -> Features:
+    """Run a model's backbone over a data set, in eval mode.
+
+    The model is a recogniser of the toolbox, or any other model with a
+    ``data_preprocessor`` and a ``backbone`` (N, M, T, V, C) -> (N, M, D, T',
+    V), such as :class:`MAMP`, which sees unmasked skeletons here. It stays on
+    its device, and all of its modules go back to the mode that they were in.
+
+    Pooled features are averaged over the clips of a sample and over persons,
+    time and joints, or over time, height and width: what the linear probe
+    classifies. Of several feature maps (SlowFast) the averages are joined.
+
+    Of several processes each takes its share of the samples, and all return
+    the features of all samples, whatever padding the sampler added.
+
+    Args:
+        model (nn.Module): The model, perhaps wrapped for several processes.
+        dataloader (DataLoader): As of :func:`ordered_dataloader`.
+        per_token (bool): Give every token's vector instead of the average;
+            needs one clip a sample. Defaults to False.
+        show_progress (bool): Draw a progress bar on a terminal. Defaults to
+            False.
+
+    Returns:
+        Features: Names, labels and features.
+
+    Raises:
+        ValueError: If the model has no backbone or one of another form, if
+            the loader leaves samples out or mixes them, or if names are
+            missing, or some of the labels.
+    """
+    if is_model_wrapper(model):
+        model = model.module
+    check_backbone(model)
+    indices = iter(_sample_order(dataloader))
+    reduce = _tokens if per_token else _pool
+    batches = dataloader
+    if show_progress:
+        batches = track(dataloader, len(dataloader))
+    rows = {}  # of this process: index -> (name, label, feature)
+    with evaluating(model):
+        for batch in batches:
+            batch = model.data_preprocessor(batch, training=False)
+            samples = batch['data_samples']
+            maps = _feature_maps(model, batch['inputs'], len(samples))
+            features = reduce(maps).float().cpu().numpy()
+            for sample, feature, index in zip(samples, features, indices):
+                name = _name(sample, index, dataloader.dataset)
+                rows[index] = name, _label(sample), feature
+    for part in all_gather_object(rows):
+        rows.update(part)
+    names, labels, features = zip(*(rows[index] for index in sorted(rows)))
+    return Features(
+        names=list(names),
+        labels=_stack_labels(names, labels),
+        features=torch.from_numpy(np.stack(features)),
+    )
+
+
+def check_backbone(model: nn.Module) -> None:
+    """Check that a model has a backbone.
+
+    Args:
+        model (nn.Module): The model.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if not isinstance(getattr(model, 'backbone', None), nn.Module):
+        raise ValueError(
+            f'{type(model).__name__} has no backbone to take features from: '
+            'expected a recogniser, or a model with an attribute backbone.'
+        )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode, and each of its modules back afterwards.
+
+    Args:
+        model (nn.Module): The model.
+
+    Yields:
+        Nothing.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _sample_order(dataloader: DataLoader) -> list[int]:
+    """Indices of the samples that this process's loader will give."""
+    sampler = dataloader.sampler
+    is_ordered = isinstance(sampler, SequentialSampler) or (
+        isinstance(sampler, DefaultSampler) and not sampler.shuffle
+    )
+    if not is_ordered or dataloader.drop_last:
+        raise ValueError(
+            'Features need a dataloader that gives every sample in order, '
+            f'got the sampler {type(sampler).__name__} with shuffle='
+            f'{getattr(sampler, "shuffle", None)} and drop_last='
+            f'{dataloader.drop_last}: build it by ordered_dataloader.'
+        )
+    return list(sampler)
+
+
+def _feature_maps(
+    model: nn.Module, inputs: torch.Tensor | dict, count: int
+) -> list[torch.Tensor]:
+    """Features of a batch, each (N, clips, M, D, ...), M of volumes 1."""
+    is_volume = isinstance(model, VOLUME_RECOGNIZERS)
+    if not is_volume and getattr(inputs, 'ndim', None) != 6:
+        raise ValueError(
+            f'The backbone of {type(model).__name__} needs skeletons of shape '
+            '(samples, clips, persons, frames, joints, channels), got '
+            f'{tuple(getattr(inputs, "shape", ())) or type(inputs).__name__}.'
+        )
+    if hasattr(model, 'extract_feat'):
+        maps = model.extract_feat(inputs, stage='backbone')
+        if isinstance(maps, tuple) and isinstance(maps[-1], dict):
+            maps = maps[0]
+    else:
+        maps = model.backbone(inputs.flatten(0, 1))
+    maps = list(maps) if isinstance(maps, (tuple, list)) else [maps]
+    if is_volume:
+        maps = [x.unsqueeze(1) for x in maps]
+    else:
+        _check_skeleton_maps(model, inputs, maps)
+    return [x.unflatten(0, (count, -1)) for x in maps]
+
+
+def _check_skeleton_maps(
+    model: nn.Module, inputs: torch.Tensor, maps: list[torch.Tensor]
+) -> None:
+    clips_and_persons = (inputs.shape[0] * inputs.shape[1], inputs.shape[2])
+    for x in maps:
+        shape = getattr(x, 'shape', ())
+        if len(shape) != 5 or shape[:2] != clips_and_persons:
+            raise ValueError(
+                f'The backbone of {type(model).__name__} made '
+                f'{tuple(shape) or type(x).__name__} of inputs '
+                f'{tuple(inputs.shape)}; expected (samples * clips, persons) '
+                f'= {clips_and_persons}, then channels, frames and joints, '
+                "as of the toolbox's GCNs."
+            )
+
+
+def _pool(maps: list[torch.Tensor]) -> torch.Tensor:
+    """Maps (N, clips, M, D, ...) -> (N, D), D of all maps together."""
+    means = [x.flatten(4).mean(4) if x.ndim > 4 else x for x in maps]
+    return torch.cat(means, dim=3).mean(dim=(1, 2))
+
+
+def _tokens(maps: list[torch.Tensor]) -> torch.Tensor:
+    """One map (N, 1, M, D, T', V) -> (N, M, T', V, D)."""
+    clips = maps[0].shape[1]
+    if len(maps) > 1 or clips > 1:
+        raise ValueError(
+            'Features of every token need one clip a sample and one feature '
+            f'map, got {clips} clips and {len(maps)} maps: set num_clips=1 '
+            'in the pipeline, or average them (pooled features).'
+        )
+    return maps[0].squeeze(1).movedim(2, -1)
+
+
+def _name(sample: ActionDataSample, index: int, dataset: BaseDataset) -> str:
+    for key in NAME_KEYS:
+        if sample.get(key) is not None:
+            return str(sample.get(key))
+    # PackActionInputs carries along only what it is told to.
+    info = dataset.get_data_info(index)
+    for key in NAME_KEYS:
+        if info.get(key) is not None:
+            return str(info[key])
+    raise ValueError(
+        f'Sample {index} of {type(dataset).__name__} has no name: its '
+        f'annotation has the keys {sorted(info)}, but neither of '
+        f'{list(NAME_KEYS)}.'
+    )
+
+
+def _label(sample: ActionDataSample) -> list[int] | None:
+    return sample.gt_label.tolist() if 'gt_label' in sample else None
+
+
+def _stack_labels(
+    names: list[str], labels: list[list[int] | None]
+) -> torch.Tensor | None:
+    unlabelled = [name for name, y in zip(names, labels) if y is None]
+    if len(unlabelled) == len(labels):
+        return None
+    if unlabelled:
+        raise ValueError(
+            f'{len(unlabelled)} of {len(labels)} samples have no label, such '
+            f'as sample {unlabelled[0]!r}: label or remove them.'
+        )
+    stacked = torch.tensor(labels).long()
+    return stacked[:, 0] if stacked.shape[1] == 1 else stacked
+
+
+def knn_accuracy(
+    train_x: torch.Tensor,
+    train_y: torch.Tensor,
+    val_x: torch.Tensor,
+    val_y: torch.Tensor,
+    k: int,
+) -> float:
+    """Accuracy of a vote among the k nearest training samples.
+
+    Nearest by the cosine of standardised features, in float64; of equally
+    near ones the first. Of classes with equally many votes that of the
+    nearest sample wins.
+
+    Args:
+        train_x (torch.Tensor): Training features, (n, D).
+        train_y (torch.Tensor): Their labels, long, (n,).
+        val_x (torch.Tensor): Validation features, (N, D).
+        val_y (torch.Tensor): Their labels, long, (N,).
+        k (int): Samples that vote.
+
+    Returns:
+        float: Share of the validation samples that is classified correctly.
+
+    Raises:
+        ValueError: If features or labels cannot be used, or k is not in
+            [1, n].
+    """
+    _check_sets(train_x, train_y, val_x, val_y)
+    if not 1 <= k <= len(train_x):
+        raise ValueError(
+            f'k={k} nearest neighbours of {len(train_x)} training samples '
+            f'were asked for: choose 1 to {len(train_x)}.'
+        )
+    train_x, val_x = map(F.normalize, standardise(train_x, val_x))
+    correct = 0
+    for queries, truth in zip(val_x.split(CHUNK), val_y.split(CHUNK)):
+        votes = train_y[_nearest(queries @ train_x.T, k)]  # (B, k)
+        correct += (_majority(votes) == truth).sum().item()
+    return correct / len(val_y)
+
+
+def _nearest(similarity: torch.Tensor, k: int) -> torch.Tensor:
+    """Places of the k largest of each row, (B, n) -> (B, k), largest first.
+
+    ``topk`` leaves open which of equal ones it takes; here it is the first.
+    """
+    smallest = similarity.topk(k).values[:, -1:]
+    chosen = similarity > smallest
+    equal = similarity == smallest
+    wanted = k - chosen.sum(dim=1, keepdim=True)
+    chosen |= equal & (equal.cumsum(dim=1) <= wanted)
+    places = chosen.nonzero()[:, 1].view(-1, k)
+    order = similarity.gather(1, places).sort(
+        dim=1, descending=True, stable=True
+    )
+    return places.gather(1, order.indices)
+
+
+def _majority(votes: torch.Tensor) -> torch.Tensor:
+    """Most frequent label of each row, (B, k) -> (B,), the first of equals."""
+    counts = (votes[:, :, None] == votes[:, None]).sum(dim=2)
+    return votes.gather(1, counts.argmax(dim=1, keepdim=True))[:, 0]
+
+
+def linear_accuracy(
+    train_x: torch.Tensor,
+    train_y: torch.Tensor,
+    val_x: torch.Tensor,
+    val_y: torch.Tensor,
+    weight_decay: float = 1e-3,
+    max_iter: int = 200,
+) -> float:
+    """Accuracy of multinomial logistic regression.
+
+    It minimises the mean cross-entropy plus ``weight_decay / 2`` times the
+    squared weights (not the bias) by L-BFGS in float64, from zero, on
+    standardised features: nothing is random. :class:`LinearProbeHead` is
+    this classifier trained by gradient descent.
+
+    Args:
+        train_x (torch.Tensor): Training features, (n, D).
+        train_y (torch.Tensor): Their labels, long, (n,).
+        val_x (torch.Tensor): Validation features, (N, D).
+        val_y (torch.Tensor): Their labels, long, (N,).
+        weight_decay (float): Strength of the penalty. Defaults to 1e-3.
+        max_iter (int): Iterations at most. Defaults to 200.
+
+    Returns:
+        float: Share of the validation samples that is classified correctly.
+
+    Raises:
+        ValueError: If features or labels cannot be used.
+    """
+    _check_sets(train_x, train_y, val_x, val_y)
+    train_x, val_x = standardise(train_x, val_x)
+    classes, target = train_y.unique(return_inverse=True)
+    weight = train_x.new_zeros(train_x.shape[1], len(classes))
+    bias = train_x.new_zeros(len(classes))
+    params = [weight.requires_grad_(), bias.requires_grad_()]
+    optimizer = torch.optim.LBFGS(
+        params, max_iter=max_iter, line_search_fn='strong_wolfe'
+    )
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(train_x @ weight + bias, target)
+        loss = loss + weight_decay / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    with torch.no_grad():
+        pred = classes[(val_x @ weight + bias).argmax(dim=1)]
+    return (pred == val_y).sum().item() / len(val_y)
+
+
+def standardise(
+    train_x: torch.Tensor, val_x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalise features as the linear probe's BatchNorm does.
+
+    Args:
+        train_x (torch.Tensor): Training features, (n, D).
+        val_x (torch.Tensor): Validation features, (N, D).
+
+    Returns:
+        tuple[torch.Tensor]: Both in float64, with the mean and the variance
+        of the training features.
+    """
+    train_x, val_x = train_x.double(), val_x.double()
+    var, mean = torch.var_mean(train_x, dim=0, correction=0)
+    scale = (var + EPS).rsqrt()
+    return (train_x - mean) * scale, (val_x - mean) * scale
+
+
+def _check_sets(
+    train_x: torch.Tensor,
+    train_y: torch.Tensor,
+    val_x: torch.Tensor,
+    val_y: torch.Tensor,
+) -> None:
+    """Refuse what no classifier can be trained or tested on."""
+    for part, x, y in (
+        ('training', train_x, train_y),
+        ('validation', val_x, val_y),
+    ):
+        if x.ndim != 2 or y.shape != x.shape[:1] or not len(x):
+            raise ValueError(
+                f'The {part} set has features {tuple(x.shape)} and labels '
+                f'{tuple(y.shape)}; expected (samples, channels) with at '
+                'least one sample, and one label a sample.'
+            )
+        if not x.isfinite().all():
+            bad = (~x.isfinite().all(dim=1)).sum().item()
+            raise ValueError(
+                f'The features of {bad} of {len(x)} {part} samples are NaN '
+                'or infinite: the training has diverged, or the data is '
+                'broken.'
+            )
+        if (y < 0).any():
+            raise ValueError(
+                f'{(y < 0).sum().item()} of {len(y)} {part} samples have a '
+                'negative label, as samples whose label is withheld do: use '
+                'labelled samples alone.'
+            )
+    if train_x.shape[1] != val_x.shape[1]:
+        raise ValueError(
+            f'Training features have {train_x.shape[1]} channels, validation '
+            f'features {val_x.shape[1]}: they must come from one model.'
+        )
+    unseen = sorted(set(val_y.tolist()) - set(train_y.tolist()))
+    if unseen:
+        raise ValueError(
+            f'No training sample has label {unseen[0]}, but validation '
+            f'samples do ({len(unseen)} such labels in all): every class '
+            'needs at least one training sample. Check the two splits.'
+        )

@@ -1,0 +1,559 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmaction.registry import MODELS
+from mmengine.dataset import DefaultSampler
+from mmengine.runner import Runner
+from synthetic import data_set, write
+
+from mamp_mmaction.features import (
+    extract_features,
+    knn_accuracy,
+    linear_accuracy,
+    ordered_dataloader,
+)
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+PRETRAIN_CONFIG = next(CONFIGS.glob('mamp/toy/*-pretrain-*.py'))
+STGCNPP_CONFIG = next(CONFIGS.glob('stgcnpp/*_toy-*.py'))
+FRAMES = 24
+ENCODER = dict(
+    type='MAMPTransformer',
+    embed_dims=16,
+    depth=2,
+    num_heads=2,
+    num_frames=FRAMES,
+    drop_path_rate=0.5,
+)
+PRETRAINING = dict(
+    type='MAMP',
+    backbone=ENCODER,
+    neck=dict(type='MAMPDecoder', decoder_embed_dims=16, depth=1),
+    head=dict(type='MotionPredictionHead'),
+)
+STGCN = dict(
+    type='RecognizerGCN',
+    backbone=dict(
+        type='STGCN',
+        base_channels=4,
+        num_stages=2,
+        inflate_stages=[2],
+        down_stages=[2],
+        graph_cfg=dict(layout='nturgb+d', mode='stgcn_spatial'),
+    ),
+    cls_head=dict(type='GCNHead', num_classes=5, in_channels=8),
+)
+POSEC3D = dict(
+    type='Recognizer3D',
+    backbone=dict(
+        type='ResNet3dSlowOnly',
+        depth=50,
+        pretrained=None,
+        in_channels=17,
+        base_channels=4,
+        num_stages=1,
+        out_indices=(0,),
+        stage_blocks=(1,),
+        conv1_stride_s=1,
+        pool1_stride_s=1,
+        inflate=(1,),
+        spatial_strides=(2,),
+        temporal_strides=(1,),
+        dilations=(1,),
+    ),
+    cls_head=dict(type='I3DHead', in_channels=16, num_classes=5),
+)
+RESIZE = dict(type='TemporalCropResize', num_frames=FRAMES, test_mode=True)
+FORMAT = dict(type='FormatGCNInput', num_person=2)
+PACK = dict(type='PackActionInputs', meta_keys=('frame_dir',))
+SKELETONS = [dict(type='CenterSkeleton'), RESIZE, FORMAT, PACK]
+TWO_CLIPS = [
+    dict(type='UniformSampleFrames', clip_len=12, num_clips=2, test_mode=True),
+    dict(type='PoseDecode'),
+    FORMAT,
+    dict(type='PackActionInputs'),  # without frame_dir
+]
+HEATMAPS = [
+    dict(type='UniformSampleFrames', clip_len=4, num_clips=2, test_mode=True),
+    dict(type='PoseDecode'),
+    dict(type='Resize', scale=(8, 8), keep_ratio=False),
+    dict(type='GeneratePoseTarget', sigma=0.6, use_score=True),
+    dict(type='FormatShape', input_format='NCTHW_Heatmap'),
+    dict(type='PackActionInputs'),
+]
+
+
+def loader_config(tmp_path, pipeline, data=None, **kwargs):
+    dataset = dict(
+        type='PoseDataset',
+        ann_file=write(tmp_path / 'ann.pkl', data or data_set(10, 7)),
+        split='xsub_train',
+        pipeline=pipeline,
+    )
+    return dict(
+        dict(batch_size=3, num_workers=0, dataset=dataset),
+        **kwargs,
+    )
+
+
+def pixel_data():
+    """Skeletons of 17 joints in the plane of an image."""
+    data = data_set(5, 5, joints=17, channels=2)
+    for annotation in data['annotations']:
+        annotation['keypoint'] = 10 * annotation['keypoint'] + 50
+        annotation['keypoint_score'] = np.ones((1, 20, 17), np.float32)
+        annotation['img_shape'] = annotation['original_shape'] = (100, 100)
+    return data
+
+
+def stacked(dataloader):
+    """All inputs of a loader, in one tensor."""
+    return torch.cat([torch.stack(batch['inputs']) for batch in dataloader])
+
+
+def backbone(model, inputs):
+    """A backbone's output in eval mode, clips and samples apart again."""
+    model.eval()
+    with torch.no_grad():
+        x = model.backbone(inputs.flatten(0, 1).float())
+    return x.unflatten(0, inputs.shape[:2]).numpy()
+
+
+@pytest.mark.parametrize(
+    'model, pipeline, shape',
+    [
+        (PRETRAINING, SKELETONS, (2, 6, 25, 16)),
+        (STGCN, SKELETONS, (2, 12, 25, 8)),
+        (STGCN, TWO_CLIPS, None),
+    ],
+)
+def test_skeleton_features(tmp_path, model, pipeline, shape):
+    """Names, labels, averages, and tokens where there is one clip."""
+    data = data_set(10, 7)
+    model = MODELS.build(model)
+    loader = ordered_dataloader(loader_config(tmp_path, pipeline, data))
+    # (N, clips, M, D, T', V)
+    maps = backbone(model, stacked(loader))
+    found = extract_features(model, loader)
+    train = data['annotations'][:7]
+    assert found.names == [sample['frame_dir'] for sample in train]
+    assert found.labels.tolist() == [sample['label'] for sample in train]
+    np.testing.assert_allclose(
+        found.features, maps.mean(axis=(1, 2, 4, 5)), rtol=1e-4, atol=1e-6
+    )
+    if shape is None:
+        with pytest.raises(ValueError, match='2 clips.*num_clips=1'):
+            extract_features(model, loader, per_token=True)
+    else:
+        tokens = extract_features(model, loader, per_token=True).features
+        assert tokens.shape == (7, *shape)
+        np.testing.assert_allclose(
+            tokens, maps[:, 0].transpose(0, 1, 3, 4, 2), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_posec3d_features(tmp_path):
+    """Volumes (N * clips, D, T, H, W), and names that only the data has."""
+    model = MODELS.build(POSEC3D)
+    config = loader_config(tmp_path, HEATMAPS, pixel_data())
+    loader = ordered_dataloader(config)
+    maps = backbone(model, stacked(loader))  # (N, clips, D, T, H, W)
+    assert maps.shape[:3] == (5, 2, 16)
+    found = extract_features(model, loader)
+    np.testing.assert_allclose(
+        found.features, maps.mean(axis=(1, 3, 4, 5)), rtol=1e-4, atol=1e-6
+    )
+    assert found.names == [f'S{index:03}' for index in range(5)]
+
+    config['dataset']['pipeline'][0] = dict(HEATMAPS[0], num_clips=1)
+    loader = ordered_dataloader(config)
+    tokens = extract_features(model, loader, per_token=True).features
+    maps = backbone(model, stacked(loader))
+    np.testing.assert_allclose(
+        tokens, maps.transpose(0, 1, 3, 4, 5, 2), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_several_feature_maps_are_joined(tmp_path):
+    model = MODELS.build(POSEC3D)
+    single = model.backbone.forward
+    loader = ordered_dataloader(
+        loader_config(tmp_path, HEATMAPS, pixel_data())
+    )
+    one = extract_features(model, loader).features
+    model.backbone.forward = lambda x: (single(x), 2 * single(x)[:, :4])
+    two = extract_features(model, loader).features
+    torch.testing.assert_close(two, torch.cat([one, 2 * one[:, :4]], dim=1))
+
+
+def test_modes_are_restored(tmp_path):
+    """Whatever they were, also after an error; no gradient is kept."""
+    model = MODELS.build(PRETRAINING).train()
+    model.backbone.blocks[0].eval()
+    modes = [module.training for module in model.modules()]
+    assert True in modes and False in modes
+    config = loader_config(tmp_path, SKELETONS)
+    features = extract_features(model, ordered_dataloader(config)).features
+    assert not features.requires_grad
+    assert [module.training for module in model.modules()] == modes
+    again = extract_features(model, ordered_dataloader(config)).features
+    assert torch.equal(features, again)  # in eval mode: no dropped path
+
+    config['dataset']['pipeline'] = [dict(RESIZE, num_frames=20), FORMAT, PACK]
+    with pytest.raises(ValueError, match='num_frames'):
+        extract_features(model, ordered_dataloader(config))
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_every_sample_is_taken_once_in_order(tmp_path):
+    """A training loader's shuffling, cutting and repeating are undone."""
+    config = loader_config(tmp_path, SKELETONS)
+    plain = extract_features(
+        MODELS.build(PRETRAINING), ordered_dataloader(config)
+    )
+    dataset = config['dataset']
+    twice = dict(type='RepeatDataset', times=2, dataset=dataset)
+    both = dict(type='ConcatDataset', datasets=[dataset, dict(twice)])
+    for wrapped, repeats in ((twice, 1), (both, 2)):
+        training = dict(
+            config,
+            dataset=wrapped,
+            drop_last=True,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+        )
+        found = extract_features(
+            MODELS.build(PRETRAINING), ordered_dataloader(training)
+        )
+        assert found.names == repeats * plain.names
+    # A sample that its pipeline refuses must not be replaced by another.
+    assert ordered_dataloader(config).dataset.test_mode
+    assert wrapped['datasets'][1]['times'] == 2  # the config is left alone
+
+    loader = Runner.build_dataloader(
+        dict(config, sampler=dict(type='DefaultSampler', shuffle=True))
+    )
+    assert isinstance(loader.sampler, DefaultSampler)
+    with pytest.raises(ValueError, match='shuffle=True.*ordered_dataloader'):
+        extract_features(MODELS.build(PRETRAINING), loader)
+
+
+def test_labels_may_be_absent_but_not_in_part(tmp_path):
+    data = data_set(10, 7)
+    model = MODELS.build(PRETRAINING)
+    del data['annotations'][3]['label']
+    loader = ordered_dataloader(loader_config(tmp_path, SKELETONS, data))
+    with pytest.raises(ValueError, match="1 of 7 .* 'S003'"):
+        extract_features(model, loader)
+    for sample in data['annotations']:
+        sample.pop('label', None)
+    loader = ordered_dataloader(loader_config(tmp_path, SKELETONS, data))
+    assert extract_features(model, loader).labels is None
+
+
+def test_models_and_data_that_give_no_features(tmp_path):
+    config = loader_config(tmp_path, SKELETONS)
+    loader = ordered_dataloader(config)
+    model = MODELS.build(PRETRAINING)
+    whole = model.backbone.forward
+    model.backbone.forward = lambda x: whole(x).mean(dim=1)
+    with pytest.raises(ValueError, match=r'expected .* \(3, 2\)'):
+        extract_features(model, loader)
+    del model.backbone
+    with pytest.raises(ValueError, match='MAMP has no backbone'):
+        extract_features(model, loader)
+    config['dataset']['split'] = 'empty'
+    data = data_set(10, 7)
+    data['split']['empty'] = []
+    write(tmp_path / 'ann.pkl', data)
+    with pytest.raises(ValueError, match="no sample in .* split 'empty'"):
+        ordered_dataloader(config)
+    del config['dataset']
+    with pytest.raises(ValueError, match="lacks 'dataset'"):
+        ordered_dataloader(config)
+
+
+def random_sets(n=60, N=40, D=5, classes=4):
+    """Overlapping clouds, one a class, and repeated samples."""
+    rng = np.random.default_rng(0)
+    centres = 2 * rng.normal(size=(classes, D))
+    sets = []
+    for size in (n, N):
+        y = rng.integers(classes, size=size)
+        x = centres[y] + 2 * rng.normal(size=(size, D))
+        sets += [x * np.arange(1, D + 1) + 3, y]
+    sets[0][1:4] = sets[0][0]
+    sets[2][:4] = sets[0][0]
+    return sets
+
+
+def tensors(sets):
+    return [torch.from_numpy(array) for array in sets]
+
+
+def numpy_knn(train_x, train_y, val_x, val_y, k):
+    mean, std = train_x.mean(0), np.sqrt(train_x.var(0) + 1e-6)
+    a, b = (train_x - mean) / std, (val_x - mean) / std
+    correct = 0
+    for x, y in zip(b, val_y):
+        cosine = a @ x / np.linalg.norm(a, axis=1) / np.linalg.norm(x)
+        near = train_y[np.argsort(-cosine.round(12), kind='stable')[:k]]
+        votes = [np.count_nonzero(near == label) for label in near]
+        correct += near[np.argmax(votes)] == y
+    return correct / len(val_y)
+
+
+@pytest.mark.parametrize('k', [1, 2, 5, 60])
+def test_knn_accuracy_is_that_of_numpy(k):
+    sets = random_sets()
+    found = knn_accuracy(*tensors(sets), k=k)
+    assert found == pytest.approx(numpy_knn(*sets, k=k))
+    assert (k < 60) == (found > 0.4)
+
+
+def test_knn_ties():
+    """The nearest one's class wins a draw, the first one of equals."""
+    train_x = torch.tensor([[5.0, 0], [5, 1], [5, 2], [-5, -1], [-5, -2]])
+    train_y = torch.tensor([0, 1, 1, 2, 2])
+    val_x = torch.tensor([[5.0, 0]])
+
+    def predicted(k, train_x=train_x, val_x=val_x):
+        y = [
+            label
+            for label in range(3)
+            if knn_accuracy(train_x, train_y, val_x, torch.tensor([label]), k)
+        ]
+        return y[0]
+
+    assert [predicted(k) for k in (1, 2, 3)] == [0, 0, 1]
+    same = torch.ones(5, 2)  # collapsed features
+    assert [predicted(k, same, same[:1]) for k in (1, 2, 3)] == [0, 0, 1]
+
+
+def numpy_softmax_regression(train_x, train_y, val_x, val_y, weight_decay):
+    """Gradient descent to the same optimum."""
+    mean, std = train_x.mean(0), np.sqrt(train_x.var(0) + 1e-6)
+    a, b = (train_x - mean) / std, (val_x - mean) / std
+    one_hot = np.eye(train_y.max() + 1)[train_y]
+    weight, bias = np.zeros((a.shape[1], one_hot.shape[1])), 0
+    for _ in range(10000):
+        exp = np.exp(a @ weight + bias)
+        error = exp / exp.sum(1, keepdims=True) - one_hot
+        weight = weight - 0.1 * (a.T @ error / len(a) + weight_decay * weight)
+        bias = bias - 0.1 * error.mean(0)
+    return ((b @ weight + bias).argmax(1) == val_y).mean()
+
+
+@pytest.mark.parametrize('weight_decay', [0.01, 3.0])
+def test_linear_accuracy_is_that_of_numpy(weight_decay):
+    sets = random_sets(N=200)
+    found = linear_accuracy(*tensors(sets), weight_decay=weight_decay)
+    expected = numpy_softmax_regression(*sets, weight_decay)
+    assert found == pytest.approx(expected)
+    assert 0.4 < found < 1
+
+
+def test_linear_accuracy_of_separable_classes():
+    """In any order of labels, on features of any scale, without no_grad."""
+    train_x, train_y, _, _ = tensors(random_sets())
+    train_x[:, :4] += 100 * torch.eye(4)[train_y]
+    train_y = torch.tensor([7, 3, 9, 0])[train_y]
+    with torch.no_grad():
+        assert linear_accuracy(train_x, train_y, train_x, train_y) == 1
+    train_x = 1000 * train_x.float() - 5
+    assert linear_accuracy(train_x, train_y, train_x, train_y) == 1
+
+
+@pytest.mark.parametrize('classify', [knn_accuracy, linear_accuracy])
+def test_sets_that_cannot_be_classified(classify):
+    train_x, train_y, val_x, val_y = tensors(random_sets())
+    options = dict(k=1) if classify is knn_accuracy else {}
+
+    def refused(message, *sets):
+        with pytest.raises(ValueError, match=message):
+            classify(*sets, **options)
+
+    refused('training set', train_x[0], train_y, val_x, val_y)
+    refused('validation set', train_x, train_y, val_x[:0], val_y[:0])
+    refused('one label a sample', train_x, train_y, val_x, val_y[:, None])
+    refused('5 channels, validation.*4', train_x, train_y, val_x[:, 1:], val_y)
+    refused('40 of 40 .* negative', train_x, train_y, val_x, val_y - 9)
+    refused('label 9', train_x, train_y, val_x, val_y.clone().fill_(9))
+    val_x[3, 1] = float('nan')
+    refused('1 of 40 validation', train_x, train_y, val_x, val_y)
+    if classify is knn_accuracy:
+        options['k'] = 61
+        refused('k=61', train_x, train_y, train_x, train_y)
+
+
+def read(path):
+    with np.load(path) as file:
+        return dict(file)
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """Options that make the shipped toy configs small."""
+    data = data_set(10, 7, frames=45)
+    ann_file = write(tmp_path / 'toy.pkl', data)
+    options = ['--device', 'cpu', '--cfg-options']
+    for loader in ('train_dataloader', 'val_dataloader'):
+        options += [
+            f'{loader}.num_workers=0',
+            f'{loader}.persistent_workers=False',
+            f'{loader}.dataset.ann_file={ann_file}',
+        ]
+    options += ['model.backbone.embed_dims=16', 'model.backbone.num_heads=2']
+    return data['annotations'], options
+
+
+def save_backbone(path, **kwargs):
+    """A checkpoint of a tiny encoder; returns the encoder's model."""
+    shape = dict(embed_dims=16, depth=3, num_heads=2, num_frames=40)
+    cfg = dict(PRETRAINING, backbone=dict(ENCODER, **dict(shape, **kwargs)))
+    model = MODELS.build(cfg)
+    state = {
+        key: value
+        for key, value in model.state_dict().items()
+        if key.startswith('backbone.')
+    }
+    torch.save(dict(state_dict=state), path)
+    return model
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_tool_on_a_pretraining_config(tmp_path, load_tool, toy, capsys, split):
+    """Pooled and per token; training samples are not augmented."""
+    annotations, options = toy
+    tool = load_tool('extract_features')
+    model = save_backbone(tmp_path / 'weights.pth')
+    files = PRETRAIN_CONFIG, tmp_path / 'weights.pth', tmp_path / 'out.npz'
+    arguments = [*map(str, files), '--split', split, '--batch-size', '3']
+    tool.main(arguments + options)
+    samples = annotations[:7] if split == 'train' else annotations[7:]
+    printed = f'features of shape (16,) of {len(samples)} samples'
+    assert printed in capsys.readouterr().out
+
+    pipeline = [SKELETONS[0], dict(RESIZE, num_frames=40), FORMAT, PACK]
+    config = loader_config(tmp_path, pipeline, data_set(10, 7, frames=45))
+    config['dataset']['split'] = f'xsub_{split}'
+    maps = backbone(model, stacked(ordered_dataloader(config)))[:, 0]
+    found = read(tmp_path / 'out.npz')
+    assert set(found) == {'features', 'names', 'labels'}
+    assert found['names'].tolist() == [s['frame_dir'] for s in samples]
+    assert found['labels'].tolist() == [s['label'] for s in samples]
+    np.testing.assert_allclose(
+        found['features'], maps.mean(axis=(1, 3, 4)), rtol=1e-4, atol=1e-6
+    )
+    tool.main([*arguments, '--per-token', *options])
+    np.testing.assert_allclose(
+        read(tmp_path / 'out.npz')['features'],
+        maps.transpose(0, 1, 3, 4, 2),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {'ann.pkl', 'toy.pkl', 'weights.pth', 'out.npz'}
+
+
+def test_tool_on_stgcnpp_of_the_toolbox(tmp_path, load_tool, toy):
+    """Random weights by seed; what RepeatDataset repeats is taken once."""
+    annotations, options = toy
+    ann_file = tmp_path / 'toy.pkl'
+    options = [*options[:-2], 'model.backbone.base_channels=8']
+    options += [
+        f'train_dataloader.dataset.dataset.ann_file={ann_file}',
+        'train_dataloader.dataset.times=3',
+        'model.backbone.num_stages=2',
+    ]
+
+    def run(seed, *arguments):
+        out = tmp_path / 'new folder' / 'out.npz'
+        files = str(STGCNPP_CONFIG), 'none', str(out)
+        arguments = (*files, '--seed', str(seed), *arguments, *options)
+        load_tool('extract_features').main(arguments)
+        return read(out)
+
+    first = run(1, '--split', 'train')
+    names = [sample['frame_dir'] for sample in annotations[:7]]
+    assert first['names'].tolist() == names
+    assert first['features'].shape == (7, 8)
+    again = run(1, '--split', 'train')
+    np.testing.assert_array_equal(first['features'], again['features'])
+    other = run(2, '--split', 'train')
+    assert not np.allclose(first['features'], other['features'])
+    assert run(1, '--per-token')['features'].shape == (3, 2, 100, 25, 8)
+
+
+def test_tool_on_posec3d(tmp_path, load_tool):
+    """A config without labels in its data, read by a worker process."""
+    data = pixel_data()
+    for sample in data['annotations']:
+        del sample['label']
+    loader = loader_config(tmp_path, HEATMAPS, data, num_workers=1)
+    config = tmp_path / 'posec3d.py'
+    config.write_text(f'model = {POSEC3D!r}\ntest_dataloader = {loader!r}\n')
+    out = str(tmp_path / 'out.npz')
+    arguments = [str(config), 'none', out, '--split', 'test']
+    load_tool('extract_features').main([*arguments, '--device', 'cpu'])
+    found = read(out)
+    assert set(found) == {'features', 'names'}
+    assert found['features'].shape == (5, 16)
+    assert found['names'].tolist() == [f'S{index:03}' for index in range(5)]
+
+
+def test_tool_says_in_a_line_what_is_wrong(tmp_path, load_tool, toy):
+    """And leaves the file that was there."""
+    _, options = toy
+    save_backbone(tmp_path / 'good.pth')
+    save_backbone(tmp_path / 'wide.pth', embed_dims=32)
+    save_backbone(tmp_path / 'shallow.pth', depth=1)
+    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
+    (tmp_path / 'text.pth').write_text('no weights')
+    out = tmp_path / 'out.npz'
+    out.write_bytes(b'old')
+
+    def refused(message, weights='good.pth', *more, config=PRETRAIN_CONFIG):
+        weights = str(tmp_path / weights)
+        arguments = [str(config), weights, str(out), *options, *more]
+        with pytest.raises(SystemExit, match=message) as exit:
+            load_tool('extract_features').main(arguments)
+        assert '\n' not in exit.value.code
+        assert out.read_bytes() == b'old'
+        assert not list(tmp_path.glob('*.tmp'))
+
+    refused('does not exist', 'absent.pth')
+    refused('text.pth cannot be read', 'text.pth')
+    refused('wide.pth: .* does not fit .* 32', 'wide.pth')
+    refused('shallow.pth: .* missing blocks.1', 'shallow.pth')
+    refused('empty.pth', 'empty.pth')
+    refused('absent.py', config='absent.py')
+    refused(
+        "has no split 'mine'", 'good.pth', 'val_dataloader.dataset.split=mine'
+    )
+    refused('Unheard', 'good.pth', 'model.backbone.type=Unheard')
+    no_joint = 'val_dataloader.dataset.pipeline.0.center_joint=30'
+    in_a_worker = no_joint, 'val_dataloader.num_workers=1'
+    for more in (in_a_worker[:1], in_a_worker):
+        refused('center_joint=30', 'good.pth', *more)
+    with pytest.raises(SystemExit, match=r'expected a name .* \.npz'):
+        load_tool('extract_features').main(['config.py', 'none', 'out.npy'])
+    nothing = tmp_path / 'nothing.json'
+    nothing.write_text(json.dumps(dict(model=PRETRAINING)))
+    options = []
+    refused('no val_dataloader; it has none', 'good.pth', config=nothing)
+
+
+def test_tool_on_a_gcn_of_other_weights(tmp_path, load_tool, toy):
+    """Where the toolbox only warns of weights that it leaves random."""
+    _, options = toy
+    options = [*options[:-2], 'model.backbone.base_channels=8']
+    torch.save(
+        dict(state_dict={'backbone.data_bn.bias': torch.zeros(75)}),
+        tmp_path / 'other.pth',
+    )
+    files = STGCNPP_CONFIG, tmp_path / 'other.pth', tmp_path / 'out.npz'
+    with pytest.raises(SystemExit, match="lacks .* of the STGCN, such as 'ba"):
+        load_tool('extract_features').main([*map(str, files), *options])
