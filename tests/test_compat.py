@@ -9,8 +9,10 @@ from pathlib import Path
 
 import mmaction
 import mmcv
+import numpy as np
 import pytest
 import torch
+from mmaction.registry import TRANSFORMS
 from mmengine.config import Config
 from mmengine.dist import utils as dist_utils
 
@@ -186,6 +188,7 @@ def test_toolbox_configs_are_found(tmp_path):
 UNDECLARED = """
 import sys
 
+from mmaction.registry import TRANSFORMS
 from mmengine.config import Config
 
 try:
@@ -360,3 +363,14 @@ def test_two_processes_train_by_the_toolbox_script(tmp_path):
     assert torch.equal(after, other)
     assert not torch.equal(after, before)
     assert done.stdout.count('gloo, not nccl') == 1
+
+
+def test_posec3ds_pipeline_runs():
+    compact = TRANSFORMS.build(
+        dict(type='PoseCompact', hw_ratio=1.0, allow_imgpad=True)
+    )
+    keypoint = np.array([[[[30.0, 40.0], [90.0, 80.0]]]])
+    result = compact(dict(keypoint=keypoint, img_shape=(200, 300)))
+    # The box of the joints, padded by a quarter and made square.
+    assert result['img_shape'] == (75, 75)
+    assert result['keypoint'].min() > 0

@@ -5,6 +5,8 @@ imports ``importlib_metadata``, and mmengine reads ``mmaction::`` configs
 through ``pkg_resources``, which setuptools lost in version 82.
 """
 
+import numpy as np
+
 from . import checkpoint_loading, cpu_launch, drn
 from .checkpoint_loading import CheckpointError, load_checkpoint_file
 from .mmcv_version import check_mmcv
@@ -21,6 +23,14 @@ def _always() -> bool:
     return True
 
 
+def _numpy_lacks_inf() -> bool:
+    return not hasattr(np, 'Inf')
+
+
+def _restore_numpy_inf() -> None:
+    np.Inf = np.inf
+
+
 # (is the fault here?, what mends it)
 _REPAIRS = (
     # The mmaction2 1.2.0 wheel lacks mmaction.models.localizers.drn, without
@@ -32,6 +42,9 @@ _REPAIRS = (
     (_always, checkpoint_loading.register_safe_loaders),
     # mmengine's launchers know GPUs only; nothing to mend where there is one.
     (cpu_launch.is_needed, cpu_launch.allow_cpu_launch),
+    # The toolbox's PoseCompact, of all PoseC3D configs, writes np.Inf, which
+    # numpy 2 does not have any more.
+    (_numpy_lacks_inf, _restore_numpy_inf),
 )
 
 
