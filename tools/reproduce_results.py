@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -92,7 +92,7 @@ BUDGETS = {
         base_channels=8,
         toy=dict(subjects=6, layout='msr_action3d'),
     ),
-    'small': Budget(300, 100, 100, 100, draws=3),
+    'small': Budget(300, 100, 100, 100),
     'full': Budget(
         1000,
         100,
@@ -387,6 +387,13 @@ def parse_args(argv=None):
         action='store_true',
         help='train nothing, write the table of what is finished',
     )
+    parser.add_argument(
+        '--draws',
+        type=int,
+        metavar='N',
+        help='draws of 10 %% of the labels for each seed '
+        '(default: 1, with budget full 3)',
+    )
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(
         '--jobs',
@@ -402,6 +409,8 @@ def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
     budget = BUDGETS[args.budget]
+    if args.draws:
+        budget = replace(budget, draws=args.draws)
     folder = (args.work_dir / args.budget).resolve()
     cores = len(os.sched_getaffinity(0))
     ann_file = args.ann_file.resolve()
