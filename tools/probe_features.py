@@ -101,7 +101,7 @@ def performers(names: list[str], pattern: str) -> np.ndarray:
     found = np.array([match.group(1) for match in matches])
     if len(set(found)) < 2:
         raise ValueError(
-            f'All {len(names)} samples are of performer {found[0]!r}; to '
+            f"All {len(names)} samples are of performer '{found[0]}'; to "
             'leave one out there must be two or more.'
         )
     return found

@@ -141,8 +141,8 @@ def plan(budget: Budget, ann_file: Path) -> list[Cell]:
         ann_file (Path): The annotation file.
 
     Returns:
-        list[Cell]: The trainings; pre-trainings first, the second and
-        further draws of the labels last.
+        list[Cell]: The trainings; pre-trainings first, then what is quick,
+        the second and further draws of the labels last.
     """
     cells = []
     for seed in budget.seeds:
@@ -156,7 +156,14 @@ def plan(budget: Budget, ann_file: Path) -> list[Cell]:
     data['train_cfg.val_interval'] = budget.val_interval
     for cell in cells:
         cell.options.update(data)
-    return sorted(cells, key=lambda cell: (cell.row is not None, cell.draw))
+    return sorted(
+        cells,
+        key=lambda cell: (
+            cell.row is not None,
+            cell.draw,
+            cell.labels == LABELS[0],
+        ),
+    )
 
 
 def _transformer_cells(budget: Budget, seed: int) -> Iterator[Cell]:
