@@ -18,7 +18,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -212,6 +212,17 @@ def _transformer_cells(budget: Budget, seed: int) -> Iterator[Cell]:
     yield from _classifier_cells(
         budget, seed, name, TRANSFORMER, files, classify
     )
+    # As from scratch in everything but the weights that it starts from.
+    files['finetune-ld1'] = files['scratch']
+    yield from _classifier_cells(
+        budget,
+        seed,
+        name,
+        TRANSFORMER,
+        files,
+        classify,
+        (('finetune-ld1', name('pretrain'), 'MAMP, no layer decay'),),
+    )
 
 
 def _gcn_cells(
@@ -245,13 +256,20 @@ def _gcn_cells(
 
 
 def _classifier_cells(
-    budget: Budget, seed: int, name, title: str, files: dict, options: dict
+    budget: Budget,
+    seed: int,
+    name: Callable[[str], str],
+    title: str,
+    files: dict,
+    options: dict,
+    protocols: tuple = (),
 ) -> Iterator[Cell]:
     """From scratch and fine-tuned, with all and with few labels."""
-    for protocol, start, pretraining in (
+    protocols = protocols or (
         ('scratch', None, 'none'),
         ('finetune', name('pretrain'), 'MAMP'),
-    ):
+    )
+    for protocol, start, pretraining in protocols:
         row = (title, pretraining)
         file = files[protocol]
         yield Cell(name(protocol), file, dict(options), seed, start, row)
