@@ -8,7 +8,11 @@ from mmaction.structures import ActionDataSample
 from mmengine.runner.checkpoint import load_state_dict
 
 from mamp_mmaction.models import classifier_head
-from mamp_mmaction.models.layers import TransformerBlock, transformer_blocks
+from mamp_mmaction.models.layers import (
+    TransformerBlock,
+    attend,
+    transformer_blocks,
+)
 from mamp_mmaction.models.motion_prediction_head import MotionPredictionHead
 from mamp_mmaction.patches import patchify
 
@@ -732,3 +736,14 @@ def test_the_losses_compile_without_a_graph_break():
         loss['loss_motion'].backward()
     for a, b in zip(model.parameters(), compiled.parameters()):
         torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_attention_in_bfloat16_is_that_of_its_inputs():
+    q, k, v = torch.randn(3, 2, 4, 30, 8).bfloat16()
+    wanted = torch.softmax(q.float() @ k.float().mT / 8**0.5, dim=-1)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = attend(q.requires_grad_(), k, v)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, (wanted @ v.float()).bfloat16())
+    found.float().sum().backward()
+    assert q.grad.dtype == torch.bfloat16 and q.grad.isfinite().all()

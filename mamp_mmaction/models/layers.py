@@ -32,6 +32,26 @@ def learned_embedding(*shape: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
 
 
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Scaled dot-product attention through torch's fused kernel.
+
+    Args:
+        q (torch.Tensor): Queries of shape (B, heads, L, D / heads).
+        k (torch.Tensor): Keys, likewise.
+        v (torch.Tensor): Values, likewise.
+
+    Returns:
+        torch.Tensor: Shape (B, heads, L, D / heads).
+    """
+    if q.device.type == 'cpu' and q.dtype == torch.bfloat16:
+        # On CPUs the kernel is slower in bfloat16 than in float32, its
+        # backward pass above all.
+        with torch.autocast('cpu', enabled=False):
+            x = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+        return x.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention through torch's fused kernel.
 
@@ -63,7 +83,7 @@ class Attention(nn.Module):
         B, L, D = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.num_heads, D // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, D / heads)
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = attend(q, k, v)
         return self.proj(x.transpose(1, 2).reshape(B, L, D))
 
 
