@@ -1,23 +1,10 @@
-_base_ = [
-    '../_base_/datasets/msr-action3d-xsub.py',
-    '../_base_/models/gcn_pretrain.py',
-    '../_base_/schedules/pretrain.py',
-]
+_base_ = '../stgcn/stgcn_1xb32-pretrain-100e_msr-action3d-xsub-keypoint-3d.py'
 
 model = dict(
     backbone=dict(
-        type='STGCN',
-        base_channels=16,
         gcn_adaptive='init',
         gcn_with_res=True,
         tcn_type='mstcn',
-        graph_cfg=dict(layout=_base_.graph, mode='spatial'),
-    ),
-    neck=dict(**_base_.skeleton, embed_dims=64, decoder_embed_dims=64),
+        graph_cfg=dict(mode='spatial'),
+    )
 )
-train_dataloader = dict(
-    batch_size=32, dataset=dict(pipeline=_base_.pretrain_pipeline)
-)
-val_dataloader = dict(dataset=dict(pipeline=_base_.pretrain_val_pipeline))
-test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=100)

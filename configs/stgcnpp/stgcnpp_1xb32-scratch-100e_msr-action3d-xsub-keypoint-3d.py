@@ -1,19 +1,10 @@
-_base_ = [
-    '../_base_/datasets/msr-action3d-xsub.py',
-    '../_base_/models/gcn_classify.py',
-    '../_base_/schedules/gcn.py',
-]
+_base_ = '../stgcn/stgcn_1xb32-scratch-100e_msr-action3d-xsub-keypoint-3d.py'
 
 model = dict(
     backbone=dict(
-        type='STGCN',
-        base_channels=16,
         gcn_adaptive='init',
         gcn_with_res=True,
         tcn_type='mstcn',
-        graph_cfg=dict(layout=_base_.graph, mode='spatial'),
-    ),
-    cls_head=dict(num_classes=_base_.num_classes, in_channels=64),
+        graph_cfg=dict(mode='spatial'),
+    )
 )
-train_dataloader = dict(batch_size=32)
-optim_wrapper = dict(optimizer=dict(lr=0.025))
