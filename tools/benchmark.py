@@ -50,6 +50,7 @@ from mamp_mmaction import __version__
 from mamp_mmaction.datasets.conversion import available_cores
 from mamp_mmaction.engine import LinearProbeHook
 from mamp_mmaction.engine.amp_optim_wrapper import supports_bfloat16
+from mamp_mmaction.machine import processor_name
 
 METRIC = 'acc/top1'
 # What tells that a pipeline takes positions in an image, with confidences.
@@ -760,19 +761,10 @@ def label_results(results: Sequence[dict]) -> None:
 
 def describe_machine() -> dict:
     """Return the hardware and the versions."""
-    processor = platform.processor() or platform.machine()
-    info = Path('/proc/cpuinfo')
-    if info.is_file():
-        models = [
-            line.partition(':')[2].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith('model name')
-        ]
-        processor = (models or [processor])[0]
     packages = ('torch', 'mmaction2', 'mmengine')
     versions = {package: version(package) for package in packages}
     return dict(
-        processor=processor,
+        processor=processor_name(),
         cores=available_cores(),
         load=os.getloadavg()[0],
         system=f'{platform.system()} {platform.release()}',

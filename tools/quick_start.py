@@ -7,13 +7,14 @@ an interrupted run can be taken up again.
 """
 
 import argparse
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from training_runs import ROOT, read_curve, run_command, train
+from training_runs import ROOT, read_curve, run_command, train_and_tell
+
+from mamp_mmaction.datasets.conversion import available_cores
 
 CONFIGS = ROOT / 'configs' / 'mamp' / 'toy'
 NAME = 'mamp_1xb32-{protocol}_toy-xsub-keypoint-3d'
@@ -73,9 +74,9 @@ def train_run(run: Run, args, threads: int) -> None:
         args (Namespace): The command line.
         threads (int): Threads that it may compute with.
     """
-    began = time.monotonic()
     data = args.work_dir / 'toy.pkl'
-    todo = train(
+    train_and_tell(
+        run.title,
         run.config,
         args.work_dir / run.folder,
         {
@@ -86,8 +87,6 @@ def train_run(run: Run, args, threads: int) -> None:
         threads,
         run.start and args.work_dir / run.start.folder,
     )
-    spent = f'{time.monotonic() - began:.0f} s' if todo else 'finished before'
-    print(f'  {run.title}: {spent}', flush=True)
 
 
 def print_table(work_dir: Path) -> None:
@@ -117,7 +116,7 @@ def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
     args.work_dir = args.work_dir.resolve()
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     data = args.work_dir / 'toy.pkl'
     if not data.exists():
         print('Making the toy data set ...', flush=True)

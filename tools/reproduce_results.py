@@ -15,9 +15,7 @@ sizes, long schedules, three seeds.
 
 import argparse
 import json
-import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -31,11 +29,12 @@ from training_runs import (
     is_finished,
     read_curve,
     run_command,
-    train,
+    train_and_tell,
     write_text,
 )
 
-CONFIG = '{model}/{model}_1xb32-{protocol}_msr-action3d-xsub-keypoint-3d.py'
+from mamp_mmaction.datasets.conversion import available_cores
+
 METRIC = 'acc/top1'
 GCNS = {'stgcn': 'ST-GCN', 'stgcnpp': 'ST-GCN++', 'aagcn': 'AAGCN'}
 TRANSFORMER = 'MAMP transformer'
@@ -166,6 +165,12 @@ def plan(budget: Budget, ann_file: Path) -> list[Cell]:
     )
 
 
+def config_file(model: str, protocol: str) -> Path:
+    """The config of a model and a protocol on MSR-Action3D."""
+    name = f'{model}_1xb32-{protocol}-*_msr-action3d-xsub-keypoint-3d.py'
+    return next((ROOT / 'configs').rglob(name))
+
+
 def _transformer_cells(budget: Budget, seed: int) -> Iterator[Cell]:
     size = {
         'model.backbone.embed_dims': budget.embed_dims,
@@ -185,11 +190,7 @@ def _transformer_cells(budget: Budget, seed: int) -> Iterator[Cell]:
     }
     name = f'seed{seed}-mamp-{{}}'.format
     files = {
-        protocol: next(
-            (ROOT / 'configs' / 'mamp' / 'msr-action3d').glob(
-                f'mamp_1xb32-{protocol}-*'
-            )
-        )
+        protocol: config_file('mamp', protocol)
         for protocol in ('pretrain', 'mae', 'linear', 'finetune', 'scratch')
     }
     for protocol in ('pretrain', 'mae'):
@@ -232,11 +233,7 @@ def _gcn_cells(
     features = 4 * budget.base_channels
     name = f'seed{seed}-{model}-{{}}'.format
     files = {
-        protocol: next(
-            (ROOT / 'configs' / model).glob(
-                f'{model}_1xb32-{protocol}-*msr-action3d*'
-            )
-        )
+        protocol: config_file(model, protocol)
         for protocol in ('pretrain', 'finetune', 'scratch')
     }
     pretrain = {
@@ -299,8 +296,8 @@ def run_all(cells: list[Cell], folder: Path, jobs: int, threads: int) -> None:
     def run(cell: Cell) -> None:
         if cell.start:
             futures[cell.start].result()
-        began = time.monotonic()
-        todo = train(
+        train_and_tell(
+            cell.name,
             cell.config,
             folder / cell.name,
             cell.options,
@@ -308,8 +305,6 @@ def run_all(cells: list[Cell], folder: Path, jobs: int, threads: int) -> None:
             threads,
             folder / cell.start if cell.start else None,
         )
-        spent = f'{time.monotonic() - began:.0f} s' if todo else 'done before'
-        print(f'  {cell.name}: {spent}', flush=True)
 
     # A cell waits for its start, which the pool took up before it.
     with ThreadPoolExecutor(jobs) as pool:
@@ -419,7 +414,7 @@ def parse_args(argv=None):
         help='draws of 10 %% of the labels for each seed '
         '(default: 1, with budget full 3)',
     )
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     parser.add_argument(
         '--jobs',
         type=int,
@@ -437,7 +432,7 @@ def main(argv=None):
     if args.draws:
         budget = replace(budget, draws=args.draws)
     folder = (args.work_dir / args.budget).resolve()
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     ann_file = args.ann_file.resolve()
     if budget.toy:
         ann_file = folder / 'toy.pkl'

@@ -17,6 +17,9 @@ from pathlib import Path
 import mmaction
 import torch
 
+from mamp_mmaction.datasets.conversion import available_cores
+from mamp_mmaction.machine import processor_name
+
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = Path(mmaction.__path__[0], '.mim', 'tools', 'train.py')
 RECORD = 'training.json'
@@ -112,6 +115,20 @@ def is_finished(folder: Path) -> bool:
     return note.exists() and json.loads(note.read_text())['finished']
 
 
+def train_and_tell(title: str, *args, **kwargs) -> None:
+    """Train as :func:`train` does, and print how long it took.
+
+    Args:
+        title (str): What is printed before the time.
+        args: Arguments of :func:`train`.
+        kwargs: Likewise.
+    """
+    began = time.monotonic()
+    todo = train(*args, **kwargs)
+    spent = f'{time.monotonic() - began:.0f} s' if todo else 'done before'
+    print(f'  {title}: {spent}', flush=True)
+
+
 def read_curve(folder: Path, key: str) -> list[float]:
     """A value that a training logged after each validation.
 
@@ -149,16 +166,7 @@ def describe_machine() -> str:
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     else:
-        device = f'{len(os.sched_getaffinity(0))} cores, {_processor()}'
+        device = f'{available_cores()} cores, {processor_name()}'
     packages = ('torch', 'mmengine', 'mmaction2', 'numpy')
     versions = ', '.join(f'{name} {version(name)}' for name in packages)
     return f'{device}; Python {platform.python_version()}, {versions}'
-
-
-def _processor() -> str:
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.exists() else []
-    for line in lines:
-        if line.startswith('model name'):
-            return line.split(':', 1)[1].strip()
-    return platform.processor() or platform.machine()
