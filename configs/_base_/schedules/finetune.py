@@ -1,4 +1,4 @@
-_base_ = '../default_runtime.py'
+_base_ = './classify.py'
 
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -12,13 +12,3 @@ param_scheduler = dict(
     type='WarmupCosineLR', warmup=5, min_lr=1e-5, convert_to_iter_based=True
 )
 auto_scale_lr = dict(enable=False, base_batch_size=48)
-
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=100, val_begin=1, val_interval=1
-)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-
-val_evaluator = dict(type='AccMetric')
-test_evaluator = val_evaluator
-default_hooks = dict(checkpoint=dict(save_best='acc/top1'))
