@@ -761,7 +761,7 @@ def prepare_inference(
 
     Args:
         model (nn.Module): The recogniser; is put into eval mode.
-        dataset (BaseDataset): Its samples, evenly spread, are the batch.
+        dataset (BaseDataset): Its first samples are the batch.
         args (Namespace): The command line.
 
     Returns:
@@ -769,8 +769,8 @@ def prepare_inference(
     """
     model.eval()
     size = min(args.batch_size, len(dataset))
-    places = np.linspace(0, len(dataset) - 1, size).astype(int)
-    data = pseudo_collate([dataset[i] for i in places.tolist()])
+    # Not every n-th, which could meet the pairs alone.
+    data = pseudo_collate([dataset[i] for i in range(size)])
     inputs = model.data_preprocessor(data)['inputs']
 
     @torch.no_grad()
