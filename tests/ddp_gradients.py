@@ -1,12 +1,11 @@
 """Run by torchrun: one pre-training step on this process's share."""
 
-import os
 import sys
 
 import torch
-import torch.distributed as dist
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
+from mmengine.dist import get_dist_info, init_dist
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import init_default_scope
 
@@ -54,13 +53,10 @@ def gradients(model, inputs, samples):
 
 
 if __name__ == '__main__':
-    dist.init_process_group('gloo')
-    rank, size = dist.get_rank(), dist.get_world_size()
+    init_dist('pytorch')
+    rank, size = get_dist_info()
     inputs, samples = batch()
     model = MMDistributedDataParallel(build())
     found = gradients(model, inputs[rank::size], samples[rank::size])
     if rank == 0:
         torch.save(found, sys.argv[1])
-    dist.barrier()
-    # torch's threads may abort a process while Python shuts down.
-    os._exit(0)
