@@ -17,7 +17,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -286,16 +286,17 @@ def run_all(cells: list[Cell], folder: Path, jobs: int, threads: int) -> None:
     """Do all trainings, ``jobs`` at a time.
 
     Args:
-        cells (list[Cell]): The trainings, each after its start.
+        cells (list[Cell]): The trainings, with all that they start from.
+            Those that come first are done first, unless they have to wait
+            for their start.
         folder (Path): Folder of their folders.
         jobs (int): Trainings at a time.
         threads (int): Threads for each.
     """
-    futures: dict[str, Future] = {}
+    waiting, running = list(cells), {}
+    done: set[str | None] = {None}
 
     def run(cell: Cell) -> None:
-        if cell.start:
-            futures[cell.start].result()
         train_and_tell(
             cell.name,
             cell.config,
@@ -306,12 +307,15 @@ def run_all(cells: list[Cell], folder: Path, jobs: int, threads: int) -> None:
             folder / cell.start if cell.start else None,
         )
 
-    # A cell waits for its start, which the pool took up before it.
     with ThreadPoolExecutor(jobs) as pool:
-        for cell in cells:
-            futures[cell.name] = pool.submit(run, cell)
-        for future in futures.values():
-            future.result()
+        while waiting or running:
+            ready = [cell for cell in waiting if cell.start in done]
+            for cell in ready[: jobs - len(running)]:
+                waiting.remove(cell)
+                running[pool.submit(run, cell)] = cell.name
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                future.result()
+                done.add(running.pop(future))
 
 
 def collect(cells: list[Cell], folder: Path) -> list[dict]:

@@ -1,0 +1,371 @@
+"""What decides whether MAMP helps on MSR-Action3D: try settings, one by one.
+
+Nothing here sees a test subject. The subjects of the training set that
+--left-out names are kept from every training, pre-trainings included, and
+everything is measured on them: the loss of the pre-training beside that of
+predicting zero, nearest neighbours and logistic regression on its features,
+and the top-1 accuracy after fine-tuning.
+
+Finished trainings are skipped, one that was cut off goes on from its last
+checkpoint. `--list` tells what the settings are.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from probe_features import read_features
+from reproduce_results import METRIC, Cell, config_file, run_all
+from training_runs import (
+    ROOT,
+    describe_machine,
+    read_curve,
+    run_command,
+    write_text,
+)
+
+from mamp_mmaction.datasets.annotation_file import (
+    read_annotations,
+    write_annotations,
+)
+from mamp_mmaction.datasets.conversion import available_cores
+from mamp_mmaction.features import knn_accuracy, linear_accuracy
+
+EXTRACTOR = Path(__file__).parent / 'extract_features.py'
+CROP, ROTATION = 1, 2  # Places in the pipelines of the configs.
+MASK = dict(train=4, val=3)
+LOSS, ZERO = 'masked_motion/mse', 'masked_motion/zero_mse'
+# Of all trainings.
+SHARED = {
+    'optim_wrapper.type': 'AutoAmpOptimWrapper',
+    'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'val_dataloader.num_workers': 0,
+    'val_dataloader.persistent_workers': False,
+}
+
+
+def crop(min_frames: int, smallest: float = 0.5) -> dict:
+    """Train on stretches of at least so many frames, or such a share."""
+    key = f'train_dataloader.dataset.pipeline.{CROP}'
+    return {
+        f'{key}.min_crop_frames': min_frames,
+        f'{key}.crop_ratio': f'({smallest},1.0)',
+    }
+
+
+def rotation(angle: float) -> dict:
+    """Rotate by up to so many radians in training."""
+    key = f'train_dataloader.dataset.pipeline.{ROTATION}'
+    return {f'{key}.max_angle': angle}
+
+
+def epochs(number: int, warmup: int) -> dict:
+    """Train for so many epochs."""
+    return {'train_cfg.max_epochs': number, 'param_scheduler.warmup': warmup}
+
+
+def stride(frames: int) -> dict:
+    """Predict the motion over so many frames."""
+    return {'model.head.motion_stride': frames}
+
+
+def mask(ratio: float) -> dict:
+    """Mask such a share of the tokens."""
+    return {
+        f'{split}_dataloader.dataset.pipeline.{place}.mask_ratio': ratio
+        for split, place in MASK.items()
+    }
+
+
+def rate(value: float) -> dict:
+    """Learn at such a rate."""
+    return {
+        'optim_wrapper.optimizer.lr': value,
+        'param_scheduler.min_lr': value / 30,
+    }
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One pre-training and the fine-tuning after it.
+
+    Attributes:
+        pretrain (str, optional): Protocol of the pre-training: ``pretrain``
+            (MAMP), ``mae`` (reconstruction) or None.
+        classify (str): ``finetune`` or, without layer decay, ``scratch``.
+        data (dict): Options of both.
+        before (dict): Options of the pre-training alone.
+        after (dict): Options of the fine-tuning alone.
+    """
+
+    pretrain: str | None = 'pretrain'
+    classify: str = 'finetune'
+    data: dict = field(default_factory=dict)
+    before: dict = field(default_factory=dict)
+    after: dict = field(default_factory=dict)
+
+
+SETTINGS = {
+    'scratch': Setting(None, 'scratch'),
+    'scratch-crop': Setting(None, 'scratch', crop(16)),
+    'mamp': Setting(),
+    'mamp-crop': Setting(data=crop(16)),
+    'mamp-crop-stride4': Setting(data=crop(16), before=stride(4)),
+    'mae-crop': Setting('mae', data=crop(16)),
+    'mamp-crop-rate': Setting(data=crop(16), after=rate(1e-3)),
+}
+
+
+def plan(
+    settings: dict[str, Setting], ann_file: Path, seed: int
+) -> list[Cell]:
+    """The trainings, a pre-training that several settings share once.
+
+    Args:
+        settings (dict[str, Setting]): What is tried.
+        ann_file (Path): Annotations without any test subject.
+        seed (int): Of all trainings.
+
+    Returns:
+        list[Cell]: Each after the one that it starts from.
+    """
+    data = dict(SHARED)
+    for split in ('train', 'val'):
+        data[f'{split}_dataloader.dataset.ann_file'] = ann_file
+    cells, known = [], {}
+    for name, setting in settings.items():
+        start = None
+        if setting.pretrain:
+            options = {**setting.data, **setting.before}
+            key = (setting.pretrain, *sorted(map(str, options.items())))
+            start = known.setdefault(key, f'{name}-pretrain')
+            if start not in {cell.name for cell in cells}:
+                config = config_file('mamp', setting.pretrain)
+                cells.append(Cell(start, config, {**data, **options}, seed))
+        options = {'train_cfg.val_interval': 5, **data}
+        options.update({**setting.data, **setting.after})
+        config = config_file('mamp', setting.classify)
+        cells.append(Cell(name, config, options, seed, start))
+    return cells
+
+
+def leave_out(ann_file: Path, subjects: Sequence[int], out: Path) -> None:
+    """Write annotations in which some training subjects are the test set.
+
+    Args:
+        ann_file (Path): What tools/data/msr_action3d.py wrote.
+        subjects (list[int]): The subjects that are left out.
+        out (Path): File to write.
+
+    Raises:
+        SystemExit: A subject is not in the training set, or all are left out.
+    """
+    data = read_annotations(ann_file)
+    names = data['split']['xsub_train']
+    chosen = {f'_s{subject:02}_' for subject in subjects}
+    present = {name[3:7] + '_' for name in names}
+    if not chosen < present:
+        found = sorted(int(part[2:4]) for part in present)
+        sys.exit(
+            f'error: cannot leave out the subjects {sorted(subjects)}: the '
+            f'training set of {ann_file} has {found}, of which some must stay.'
+        )
+    val = [name for name in names if f'{name[3:7]}_' in chosen]
+    train = [name for name in names if f'{name[3:7]}_' not in chosen]
+    kept = set(names)
+    annotations = [
+        annotation
+        for annotation in data['annotations']
+        if annotation['frame_dir'] in kept
+    ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_annotations(out, dict(xsub_train=train, xsub_val=val), annotations)
+
+
+def probe(cell: Cell, folder: Path, threads: int) -> tuple[float, float]:
+    """Nearest neighbours and logistic regression on a cell's features.
+
+    Args:
+        cell (Cell): A finished pre-training.
+        folder (Path): Folder of the cells' folders.
+        threads (int): Threads to compute with.
+
+    Returns:
+        tuple[float]: Accuracies on the subjects left out.
+    """
+    work = folder / cell.name
+    checkpoint = (work / 'last_checkpoint').read_text()
+    sets = []
+    for split in ('train', 'val'):
+        out = work / f'{split}.npz'
+        if not out.exists():
+            options = [f'{key}={value}' for key, value in cell.options.items()]
+            command = [EXTRACTOR, cell.config, checkpoint, out]
+            command += ['--split', split, '--cfg-options', *options]
+            run_command(command, work / 'features.log', threads)
+        sets += read_features(out)[:2]
+    return knn_accuracy(*sets, k=1), linear_accuracy(*sets)
+
+
+def collect(
+    settings: dict[str, Setting], cells: list[Cell], folder: Path, threads: int
+) -> list[dict]:
+    """What came out of each setting.
+
+    Args:
+        settings (dict[str, Setting]): What was tried.
+        cells (list[Cell]): The finished trainings.
+        folder (Path): Folder of their folders.
+        threads (int): Threads to compute with.
+
+    Returns:
+        list[dict]: ``setting``; ``loss``, ``lowest`` and ``zero`` of the
+        pre-training, ``knn`` and ``linear`` of its features; ``last`` and
+        ``best`` after fine-tuning. Accuracies in percent.
+    """
+    by_name = {cell.name: cell for cell in cells}
+    records = []
+    for name in settings:
+        record = dict(setting=name)
+        if start := by_name[name].start:
+            loss = read_curve(folder / start, LOSS)
+            zero = read_curve(folder / start, ZERO)[-1]
+            record.update(loss=loss[-1], lowest=min(loss), zero=zero)
+            knn, linear = probe(by_name[start], folder, threads)
+            record.update(knn=100 * knn, linear=100 * linear)
+        curve = read_curve(folder / name, METRIC)
+        record.update(last=100 * curve[-1], best=100 * max(curve))
+        records.append(record)
+    return records
+
+
+def format_table(records: list[dict]) -> str:
+    """The records as a Markdown table."""
+    lines = [
+        '| setting | loss (lowest) | of predicting zero | nearest neighbour '
+        '| linear | fine-tuned (best) |',
+        f'| {" | ".join(["---"] * 6)} |',
+    ]
+    for record in records:
+        cells = ['-'] * 4
+        if 'loss' in record:
+            cells = [
+                f'{record["loss"]:.3f} ({record["lowest"]:.3f})',
+                f'{record["zero"]:.3f}',
+                f'{record["knn"]:.1f}',
+                f'{record["linear"]:.1f}',
+            ]
+        cells.append(f'{record["last"]:.1f} ({record["best"]:.1f})')
+        lines.append(f'| {" | ".join([record["setting"], *cells])} |')
+    return '\n'.join(lines)
+
+
+def describe(setting: Setting) -> str:
+    """A setting in words."""
+    kinds = dict(pretrain='MAMP', mae='reconstruction')
+    first = kinds.get(setting.pretrain, 'no pre-training')
+    decay = dict(finetune='0.8', scratch='1')[setting.classify]
+    parts = [f'{first}; layer decay {decay}']
+    for title, options in (
+        ('both', setting.data),
+        ('pre-training', setting.before),
+        ('fine-tuning', setting.after),
+    ):
+        chosen = ', '.join(f'{k}={v}' for k, v in options.items())
+        parts += [f'{title}: {chosen}'] if chosen else []
+    return '; '.join(parts)
+
+
+def parse_args(argv=None):
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'settings',
+        nargs='*',
+        metavar='SETTING',
+        help='what is tried (default: everything)',
+    )
+    parser.add_argument(
+        '--list', action='store_true', help='print the settings, and end'
+    )
+    parser.add_argument(
+        '--ann-file',
+        type=Path,
+        default=ROOT / 'data' / 'msr_action3d.pkl',
+        help='annotations by tools/data/msr_action3d.py (default: '
+        '%(default)s)',
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=ROOT / 'work_dirs' / 'study',
+        help='folder for data, logs and weights (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--left-out',
+        nargs='+',
+        type=int,
+        default=[3, 7],
+        metavar='SUBJECT',
+        help='training subjects that everything is measured on (default: 3 7)',
+    )
+    parser.add_argument('--seed', type=int, default=0, help='default: 0')
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1 if torch.cuda.is_available() else available_cores(),
+        help='trainings at a time, which share the cores '
+        '(default: %(default)s)',
+    )
+    args = parser.parse_args(argv)
+    if unknown := set(args.settings) - set(SETTINGS):
+        parser.error(
+            f'there are no settings {sorted(unknown)}, only '
+            f'{", ".join(SETTINGS)}'
+        )
+    if not args.ann_file.is_file() and not args.list:
+        parser.error(
+            f'there is no annotation file {args.ann_file}: convert the '
+            'recordings with tools/data/msr_action3d.py, or give --ann-file'
+        )
+    return args
+
+
+def main(argv=None):
+    """Run the command."""
+    args = parse_args(argv)
+    if args.list:
+        for name, setting in SETTINGS.items():
+            print(f'{name}: {describe(setting)}')
+        return
+    names = args.settings or SETTINGS
+    settings = {name: SETTINGS[name] for name in names}
+    subjects = sorted(args.left_out)
+    title = '-'.join(map(str, subjects))
+    folder = args.work_dir.resolve() / f'without-{title}-seed{args.seed}'
+    ann_file = folder / 'annotations.pkl'
+    leave_out(args.ann_file, subjects, ann_file)
+    cells = plan(settings, ann_file, args.seed)
+    threads = max(available_cores() // args.jobs, 1)
+    run_all(cells, folder, args.jobs, threads)
+
+    records = collect(settings, cells, folder, threads)
+    table = format_table(records)
+    machine = describe_machine()
+    header = f'Left out: subjects {title}; seed {args.seed}.\n{machine}.'
+    write_text(folder / 'study.md', f'{header}\n\n{table}\n')
+    results = dict(left_out=subjects, machine=machine, records=records)
+    write_text(folder / 'study.json', json.dumps(results, indent=2))
+    print(f'\n{table}\n\nWritten to {folder}/study.md and study.json.')
+
+
+if __name__ == '__main__':
+    main()
