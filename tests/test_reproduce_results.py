@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,48 @@ def test_every_option_of_the_plan_is_one_of_its_config(results, name):
         if 'draw' not in cell.name and 'cls_head' in cfg.model:
             size = model.backbone.state_dict().values()
             assert any(features in weight.shape for weight in size)
+
+
+def test_a_training_waits_for_its_start_and_for_nothing_else(
+    results, tmp_path, monkeypatch
+):
+    started, both = [], threading.Barrier(2, timeout=20)
+
+    def train(name, *args):
+        started.append((name, args[-1]))
+        if name in ('start', 'alone'):
+            both.wait()  # These two run at once, or never end.
+
+    monkeypatch.setattr(results, 'train_and_tell', train)
+    cells = [
+        results.Cell(name, Path('config.py'), {}, 0, start)
+        for name, start in (
+            ('start', None),
+            ('after', 'start'),
+            ('last', 'after'),
+            ('alone', None),
+        )
+    ]
+    results.run_all(cells, tmp_path, 2, 1)
+    names = [name for name, _ in started]
+    assert set(names[:2]) == {'start', 'alone'}
+    assert names[2:] == ['after', 'last']
+    assert dict(started)['after'] == tmp_path / 'start'
+
+
+def test_nothing_is_started_after_a_failure(results, tmp_path, monkeypatch):
+    def train(name, *args):
+        started.append(name)
+        raise SystemExit('out of memory')
+
+    started = []
+    monkeypatch.setattr(results, 'train_and_tell', train)
+    cells = [
+        results.Cell(name, Path('config.py'), {}, 0) for name in ('a', 'b')
+    ]
+    with pytest.raises(SystemExit, match='out of memory'):
+        results.run_all(cells, tmp_path, 1, 1)
+    assert started == ['a']
 
 
 def test_the_table(results):

@@ -19,6 +19,8 @@ import torch
 
 from mamp_mmaction.features import knn_accuracy, linear_accuracy
 
+PERFORMER = r'(?:P|_s)(\d+)'
+
 
 def parse_args(argv=None):
     """Read the command line."""
@@ -29,7 +31,7 @@ def parse_args(argv=None):
     parser.add_argument('files', nargs='+', type=Path, metavar='FEATURES.npz')
     parser.add_argument(
         '--performer',
-        default=r'(?:P|_s)(\d+)',
+        default=PERFORMER,
         help='regular expression whose group is the performer in a name '
         '(default: %(default)s)',
     )

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from probe_features import read_features
+from probe_features import PERFORMER, performers, read_features
 from reproduce_results import METRIC, Cell, config_file, run_all
 from training_runs import (
     ROOT,
@@ -39,6 +39,7 @@ EXTRACTOR = Path(__file__).parent / 'extract_features.py'
 CROP, ROTATION = 1, 2  # Places in the pipelines of the configs.
 MASK = dict(train=4, val=3)
 LOSS, ZERO = 'masked_motion/mse', 'masked_motion/zero_mse'
+RAW = {'model.head.norm_target': False}
 # Of all trainings.
 SHARED = {
     'optim_wrapper.type': 'AutoAmpOptimWrapper',
@@ -115,9 +116,12 @@ SETTINGS = {
     'scratch-crop': Setting(None, 'scratch', crop(16)),
     'mamp': Setting(),
     'mamp-crop': Setting(data=crop(16)),
-    'mamp-crop-stride4': Setting(data=crop(16), before=stride(4)),
-    'mae-crop': Setting('mae', data=crop(16)),
-    'mamp-crop-rate': Setting(data=crop(16), after=rate(1e-3)),
+    'raw': Setting(data=crop(16), before=RAW),
+    'rate': Setting(data=crop(16), after=rate(1e-3)),
+    'stride4': Setting(data=crop(16), before=stride(4)),
+    'raw-stride4': Setting(data=crop(16), before={**RAW, **stride(4)}),
+    'mask75': Setting(data=crop(16), before=mask(0.75)),
+    'mae': Setting('mae', data=crop(16)),
 }
 
 
@@ -167,16 +171,16 @@ def leave_out(ann_file: Path, subjects: Sequence[int], out: Path) -> None:
     """
     data = read_annotations(ann_file)
     names = data['split']['xsub_train']
-    chosen = {f'_s{subject:02}_' for subject in subjects}
-    present = {name[3:7] + '_' for name in names}
-    if not chosen < present:
-        found = sorted(int(part[2:4]) for part in present)
+    numbers = [int(text) for text in performers(names, PERFORMER)]
+    if not set(subjects) < set(numbers):
         sys.exit(
             f'error: cannot leave out the subjects {sorted(subjects)}: the '
-            f'training set of {ann_file} has {found}, of which some must stay.'
+            f'training set of {ann_file} has {sorted(set(numbers))}, of which '
+            'some must stay.'
         )
-    val = [name for name in names if f'{name[3:7]}_' in chosen]
-    train = [name for name in names if f'{name[3:7]}_' not in chosen]
+    pairs = list(zip(names, numbers))
+    val = [name for name, number in pairs if number in subjects]
+    train = [name for name, number in pairs if number not in subjects]
     kept = set(names)
     annotations = [
         annotation
