@@ -77,8 +77,18 @@ def test_a_training_starts_from_the_last_weights_of_another(runs, tmp_path):
     start = tmp_path / 'start'
     start.mkdir()
     (start / 'last_checkpoint').write_text('start/epoch_7.pth')
-    runs.train(Path('a.py'), tmp_path / 'work', {}, 0, 1, start)
-    assert 'load_from=start/epoch_7.pth' in calls(tmp_path / 'work')[0]
+    folder = tmp_path / 'work'
+    folder.mkdir()
+    (folder / 'fail').touch()
+    with pytest.raises(SystemExit):
+        runs.train(Path('a.py'), folder, {}, 0, 1, start)
+    assert 'load_from=start/epoch_7.pth' in calls(folder)[0]
+
+    (folder / 'last_checkpoint').write_text('work/epoch_2.pth')
+    with pytest.raises(SystemExit):
+        runs.train(Path('a.py'), folder, {}, 0, 1, start)
+    assert 'load_from=None' in calls(folder)[1]
+    assert '--resume' in calls(folder)[1]
 
 
 def log(folder, name, **by_step):
@@ -118,6 +128,15 @@ def test_the_plan(results, name):
     assert len(rows) == 3 + (4 * 2 + 1) * 2
     few = [cell for cell in cells if cell.labels == '10 %']
     assert len(few) == 9 * len(budget.seeds) * budget.draws
+
+
+def test_the_plan_of_some_models(results):
+    budget = results.BUDGETS['small']
+    some = results.plan(budget, Path('data.pkl'), ('aagcn', 'mamp'))
+    rows = {cell.row[0].split(',')[0] for cell in some if cell.row}
+    assert rows == {'AAGCN', 'MAMP transformer'}
+    everything = results.plan(budget, Path('data.pkl'))
+    assert {cell.name for cell in some} < {cell.name for cell in everything}
 
 
 @pytest.mark.parametrize('name', ['small', 'full'])

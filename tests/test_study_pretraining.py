@@ -87,7 +87,7 @@ def test_settings_share_their_pretraining(study):
 def test_a_setting_that_is_not_there(study, toy, capsys):
     with pytest.raises(SystemExit):
         study.main(['nothing', '--ann-file', str(toy)])
-    assert "no settings ['nothing'], only scratch" in capsys.readouterr().err
+    assert "no settings ['nothing'], only scratch-" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         study.main(['scratch', '--ann-file', 'nowhere.pkl'])
     assert 'no annotation file nowhere.pkl' in capsys.readouterr().err
@@ -97,7 +97,9 @@ def test_the_list(study, capsys):
     study.main(['--list'])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(study.SETTINGS)
-    assert lines[0].startswith('scratch: no pre-training; layer decay 1')
+    assert lines[0].startswith(
+        'scratch-nocrop: no pre-training; layer decay 1'
+    )
 
 
 def test_from_end_to_end(study, toy, tmp_path, monkeypatch, capsys):

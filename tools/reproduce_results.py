@@ -16,7 +16,7 @@ sizes, long schedules, three seeds.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -38,6 +38,7 @@ from mamp_mmaction.datasets.conversion import available_cores
 METRIC = 'acc/top1'
 GCNS = {'stgcn': 'ST-GCN', 'stgcnpp': 'ST-GCN++', 'aagcn': 'AAGCN'}
 TRANSFORMER = 'MAMP transformer'
+MODELS = ('mamp', *GCNS)
 LABELS = ('100 %', '10 %')
 # One or two samples a class: a small batch, or there would be none.
 FEW_LABELS = {
@@ -132,12 +133,15 @@ class Cell:
     draw: int = 0
 
 
-def plan(budget: Budget, ann_file: Path) -> list[Cell]:
+def plan(
+    budget: Budget, ann_file: Path, models: Sequence[str] = MODELS
+) -> list[Cell]:
     """All trainings, each after the one that it starts from.
 
     Args:
         budget (Budget): The budget.
         ann_file (Path): The annotation file.
+        models (list[str]): Those that are trained. Defaults to all.
 
     Returns:
         list[Cell]: The trainings; pre-trainings first, then what is quick,
@@ -145,9 +149,11 @@ def plan(budget: Budget, ann_file: Path) -> list[Cell]:
     """
     cells = []
     for seed in budget.seeds:
-        cells += _transformer_cells(budget, seed)
-        for model, title in GCNS.items():
-            cells += _gcn_cells(budget, seed, model, title)
+        for model in models:
+            if model in GCNS:
+                cells += _gcn_cells(budget, seed, model, GCNS[model])
+            else:
+                cells += _transformer_cells(budget, seed)
     data = {
         f'{loader}.dataset.ann_file': ann_file
         for loader in ('train_dataloader', 'val_dataloader')
@@ -418,6 +424,13 @@ def parse_args(argv=None):
         help='draws of 10 %% of the labels for each seed '
         '(default: 1, with budget full 3)',
     )
+    parser.add_argument(
+        '--models',
+        nargs='+',
+        choices=MODELS,
+        default=MODELS,
+        help='what is trained and reported (default: everything)',
+    )
     cores = available_cores()
     parser.add_argument(
         '--jobs',
@@ -451,7 +464,7 @@ def main(argv=None):
             f'error: There is no annotation file {ann_file}: convert the '
             'recordings with tools/data/msr_action3d.py, or give --ann-file.'
         )
-    cells = plan(budget, ann_file)
+    cells = plan(budget, ann_file, args.models)
     if not args.report:
         print(f'{len(cells)} trainings, {args.jobs} at a time:', flush=True)
         run_all(cells, folder, args.jobs, max(cores // args.jobs, 1))

@@ -78,7 +78,12 @@ def train(
     Raises:
         SystemExit: If it fails, or the folder holds another training.
     """
-    weights = (start / 'last_checkpoint').read_text() if start else None
+    weights = None
+    cut_off = (folder / 'last_checkpoint').exists()
+    # With --resume, train.py would take what load_from names for a
+    # checkpoint of this training.
+    if start and not cut_off:
+        weights = (start / 'last_checkpoint').read_text()
     asked = dict(
         config=config.name,
         seed=seed,
@@ -97,7 +102,7 @@ def train(
         return False
     write_text(note, json.dumps(dict(asked=asked, finished=False), indent=2))
     command = [TRAIN, config, '--work-dir', folder, '--seed', seed]
-    if (folder / 'last_checkpoint').exists():
+    if cut_off:
         command.append('--resume')
     command += ['--cfg-options', f'load_from={weights}']
     command += [f'{key}={value}' for key, value in options.items()]

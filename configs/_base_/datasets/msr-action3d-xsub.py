@@ -10,7 +10,12 @@ skeleton = dict(num_frames=60, num_joints=20)
 graph = get_layout('msr_action3d').graph()
 
 center = dict(type='CenterSkeleton', center_joint=3)
-train_crop = dict(type='TemporalCropResize', num_frames=skeleton['num_frames'])
+# By default a crop keeps 64 frames, which is more than most sequences have.
+train_crop = dict(
+    type='TemporalCropResize',
+    num_frames=skeleton['num_frames'],
+    min_crop_frames=16,
+)
 test_crop = dict(train_crop, test_mode=True)
 rotate = dict(type='RandomRotate3D')
 persons = dict(type='FormatGCNInput', num_person=1)

@@ -11,3 +11,4 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(pipeline=_base_.pretrain_val_pipeline))
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=300)
+optim_wrapper = dict(type='AutoAmpOptimWrapper')
