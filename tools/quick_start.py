@@ -12,7 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from training_runs import ROOT, read_curve, run_command, train_and_tell
+from training_runs import (
+    ROOT,
+    data_options,
+    read_curve,
+    run_command,
+    train_and_tell,
+)
 
 from mamp_mmaction.datasets.conversion import available_cores
 
@@ -74,15 +80,11 @@ def train_run(run: Run, args, threads: int) -> None:
         args (Namespace): The command line.
         threads (int): Threads that it may compute with.
     """
-    data = args.work_dir / 'toy.pkl'
     train_and_tell(
         run.title,
         run.config,
         args.work_dir / run.folder,
-        {
-            f'{loader}.dataset.ann_file': data
-            for loader in ('train_dataloader', 'val_dataloader')
-        },
+        data_options(args.work_dir / 'toy.pkl'),
         args.seed,
         threads,
         run.start and args.work_dir / run.start.folder,

@@ -25,6 +25,7 @@ from statistics import mean, stdev
 import torch
 from training_runs import (
     ROOT,
+    data_options,
     describe_machine,
     is_finished,
     read_curve,
@@ -154,10 +155,7 @@ def plan(
                 cells += _gcn_cells(budget, seed, model, GCNS[model])
             else:
                 cells += _transformer_cells(budget, seed)
-    data = {
-        f'{loader}.dataset.ann_file': ann_file
-        for loader in ('train_dataloader', 'val_dataloader')
-    }
+    data = data_options(ann_file)
     data['train_cfg.val_interval'] = budget.val_interval
     for cell in cells:
         cell.options.update(data)
@@ -187,7 +185,7 @@ def _transformer_cells(budget: Budget, seed: int) -> Iterator[Cell]:
         'model.neck.decoder_embed_dims': budget.embed_dims,
         'model.neck.depth': budget.decoder_depth,
         'train_cfg.max_epochs': budget.pretrain_epochs,
-        **_warmup(20, budget.pretrain_epochs),
+        **short_warmup(20, budget.pretrain_epochs),
     }
     classify = {
         **size,
@@ -215,7 +213,7 @@ def _transformer_cells(budget: Budget, seed: int) -> Iterator[Cell]:
             name(start) if start != 'random' else None,
             (probe, title),
         )
-    classify.update(_warmup(5, budget.epochs))
+    classify.update(short_warmup(5, budget.epochs))
     yield from _classifier_cells(
         budget, seed, name, TRANSFORMER, files, classify
     )
@@ -247,7 +245,7 @@ def _gcn_cells(
         'model.neck.embed_dims': features,
         'model.neck.decoder_embed_dims': features,
         'train_cfg.max_epochs': budget.gcn_pretrain_epochs,
-        **_warmup(20, budget.gcn_pretrain_epochs),
+        **short_warmup(20, budget.gcn_pretrain_epochs),
     }
     yield Cell(name('pretrain'), files['pretrain'], pretrain, seed)
     classify = {
@@ -283,7 +281,7 @@ def _classifier_cells(
             yield Cell(cell, file, few, seed, start, row, LABELS[1], draw)
 
 
-def _warmup(longest: int, epochs: int) -> dict:
+def short_warmup(longest: int, epochs: int) -> dict:
     """A warm-up that leaves most of a short training to the cosine."""
     return {'param_scheduler.warmup': min(longest, epochs // 5)}
 

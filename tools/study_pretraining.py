@@ -22,6 +22,7 @@ from probe_features import PERFORMER, performers, read_features
 from reproduce_results import METRIC, Cell, config_file, run_all
 from training_runs import (
     ROOT,
+    data_options,
     describe_machine,
     read_curve,
     run_command,
@@ -142,9 +143,7 @@ def plan(
     Returns:
         list[Cell]: Each after the one that it starts from.
     """
-    data = dict(SHARED)
-    for split in ('train', 'val'):
-        data[f'{split}_dataloader.dataset.ann_file'] = ann_file
+    data = {**SHARED, **data_options(ann_file)}
     cells, known = [], {}
     for name, setting in settings.items():
         start = None

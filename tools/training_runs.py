@@ -114,6 +114,21 @@ def train(
     return True
 
 
+def data_options(ann_file: Path) -> dict:
+    """What makes a config train and validate on an annotation file.
+
+    Args:
+        ann_file (Path): The annotation file.
+
+    Returns:
+        dict: Options for :func:`train`.
+    """
+    return {
+        f'{split}_dataloader.dataset.ann_file': ann_file
+        for split in ('train', 'val')
+    }
+
+
 def is_finished(folder: Path) -> bool:
     """Whether the training of a folder came to its end."""
     note = folder / RECORD
