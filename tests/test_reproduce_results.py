@@ -125,9 +125,9 @@ def test_the_plan(results, name):
             or cell.start.split('-')[:2] == (cell.name.split('-')[:2])
         )
     rows = {(cell.row, cell.labels) for cell in cells if cell.row}
-    assert len(rows) == 3 + (4 * 2 + 1) * 2
+    assert len(rows) == 3 + 4 * 2 * 2
     few = [cell for cell in cells if cell.labels == '10 %']
-    assert len(few) == 9 * len(budget.seeds) * budget.draws
+    assert len(few) == 8 * len(budget.seeds) * budget.draws
 
 
 def test_the_plan_of_some_models(results):
@@ -235,19 +235,19 @@ def test_the_smoke_budget_from_end_to_end(tmp_path):
     assert first.returncode == 0, first.stdout + first.stderr
     folder = tmp_path / 'smoke'
     found = json.loads((folder / 'results.json').read_text())
-    assert len(found['cells']) == 21
+    assert len(found['cells']) == 19
     assert all(0 <= c['last'] <= c['best'] <= 100 for c in found['cells'])
     table = (folder / 'results.md').read_text()
-    assert table.count('\n| ') == 14 and 'torch' in table
+    assert table.count('\n| ') == 13 and 'torch' in table
     assert table.split('\n\n')[1].strip() in first.stdout
 
     (folder / 'seed0-stgcn-scratch' / 'training.json').unlink()
     part = subprocess.run([*command, '--report'], capture_output=True)
     assert part.returncode == 0, part.stderr
     table = (folder / 'results.md').read_text()
-    assert '20 of 21 classifiers are finished' in table
+    assert '18 of 19 classifiers are finished' in table
     assert '| ST-GCN | none | - |' in table
 
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.count('done before') == 25
+    assert again.stdout.count('done before') == 24

@@ -217,17 +217,6 @@ def _transformer_cells(budget: Budget, seed: int) -> Iterator[Cell]:
     yield from _classifier_cells(
         budget, seed, name, TRANSFORMER, files, classify
     )
-    # As from scratch in everything but the weights that it starts from.
-    files['finetune-ld1'] = files['scratch']
-    yield from _classifier_cells(
-        budget,
-        seed,
-        name,
-        TRANSFORMER,
-        files,
-        classify,
-        (('finetune-ld1', name('pretrain'), 'MAMP, no layer decay'),),
-    )
 
 
 def _gcn_cells(
@@ -263,14 +252,12 @@ def _classifier_cells(
     title: str,
     files: dict,
     options: dict,
-    protocols: tuple = (),
 ) -> Iterator[Cell]:
     """From scratch and fine-tuned, with all and with few labels."""
-    protocols = protocols or (
+    for protocol, start, pretraining in (
         ('scratch', None, 'none'),
         ('finetune', name('pretrain'), 'MAMP'),
-    )
-    for protocol, start, pretraining in protocols:
+    ):
         row = (title, pretraining)
         file = files[protocol]
         yield Cell(name(protocol), file, dict(options), seed, start, row)
