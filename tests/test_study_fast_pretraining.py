@@ -1,4 +1,4 @@
-"""The study of absent persons, from end to end."""
+"""The study of faster pre-trainings."""
 
 import json
 
@@ -8,24 +8,26 @@ from mmengine.config import Config
 
 @pytest.fixture(scope='module')
 def study(load_tool):
-    return load_tool('study_absent_persons')
+    return load_tool('study_fast_pretraining')
 
 
-def test_only_the_loss_differs(study, tmp_path):
+def test_only_what_is_studied_differs(study, tmp_path):
     cells = study.plan(tmp_path / 'toy.pkl', [0], [1, 1])
-    everybody, _, present, _ = [
-        (Config.fromfile(cell.config), cell) for cell in cells
-    ]
+    names = [f'seed0-{choice}-pretrain' for choice in study.CHOICES]
+    assert [cell.name for cell in cells[::2]] == names
+    assert [cell.start for cell in cells[1::2]] == names
     found = []
-    for cfg, cell in (everybody, present):
+    for cell in cells[::2]:
+        cfg = Config.fromfile(cell.config)
         cfg.merge_from_dict(cell.options)
         found.append(cfg.to_dict())
-    assert found[0]['model']['head'].pop('ignore_absent') is False
-    assert found[1]['model']['head'].pop('ignore_absent') is True
-    assert found[0] == found[1]
-    assert [cell.start for cell in cells] == [
-        *(None, 'seed0-all-pretrain', None, 'seed0-present-pretrain')
-    ]
+    recipe, present, bfloat16 = found
+    assert not recipe['model']['head'].get('ignore_absent')
+    assert present['model']['head'].pop('ignore_absent') is True
+    assert present == recipe
+    assert bfloat16['optim_wrapper'].pop('type') == 'AutoAmpOptimWrapper'
+    assert recipe['optim_wrapper'].pop('type') == 'OptimWrapper'
+    assert bfloat16 == recipe
 
 
 def test_the_study(study, tmp_path, capsys):
@@ -33,7 +35,7 @@ def test_the_study(study, tmp_path, capsys):
         ['--work-dir', str(tmp_path), '--seeds', '4', '--epochs', '1', '1']
     )
     records = json.loads((tmp_path / 'study.json').read_text())
-    assert [record['persons'] for record in records] == ['all', 'present']
+    assert [record['choice'] for record in records] == list(study.CHOICES)
     for record in records:
         (top1,) = record['top1']
         # One of 16 actions of each of 8 performers, in two views.
@@ -47,10 +49,10 @@ def test_the_study(study, tmp_path, capsys):
 
 def test_the_table(study):
     records = [
-        dict(persons='all', seconds=[10, 12], top1=[40.0, 44.0]),
-        dict(persons='present', seconds=[5, 5], top1=[41.0, 41.0]),
+        dict(choice='recipe', seconds=[10, 12], top1=[40.0, 44.0]),
+        dict(choice='present', seconds=[5, 5], top1=[41.0, 41.0]),
     ]
     assert study.format_table(records).splitlines()[2:] == [
-        '| all | 11.0 ± 1.4 | 42.0 ± 2.8 |',
+        '| recipe | 11.0 ± 1.4 | 42.0 ± 2.8 |',
         '| present | 5.0 ± 0.0 | 41.0 ± 0.0 |',
     ]
