@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +33,21 @@ def speed(load_tool):
 
 
 @pytest.fixture(scope='module')
+def cases(speed):
+    return sys.modules['speed_cases']
+
+
+@pytest.fixture(scope='module')
+def training(speed):
+    return sys.modules['speed_of_training']
+
+
+@pytest.fixture(scope='module')
+def inference(speed):
+    return sys.modules['speed_of_inference']
+
+
+@pytest.fixture(scope='module')
 def report(speed, tmp_path_factory):
     """All of --short: what is printed, and the two files."""
     out = tmp_path_factory.mktemp('speed')
@@ -54,13 +70,13 @@ def args(speed):
 
 
 @pytest.fixture
-def ann_file(speed, args, tmp_path):
-    return speed.write_skeletons(tmp_path / 'skeletons.pkl', args)
+def ann_file(cases, args, tmp_path):
+    return cases.write_skeletons(tmp_path / 'skeletons.pkl', args)
 
 
 @pytest.fixture
-def data(speed, args, ann_file):
-    return speed.pretraining_batch(ann_file, args)
+def data(cases, args, ann_file):
+    return cases.pretraining_batch(ann_file, args)
 
 
 def tables(report, name):
@@ -201,11 +217,11 @@ def test_runner(report):
     assert 0 < row['data_percent'] < 100
 
 
-def test_runner_measures_what_is_behind_the_warm_up(speed, ann_file):
+def test_runner_measures_what_is_behind_the_warm_up(speed, training, ann_file):
     args = speed.parse_args(
         ['--short', '--warmup', '2', '--iterations', '3', '--workers', '1']
     )
-    (table,) = speed.bench_runner(ann_file, args)
+    (table,) = training.bench_runner(ann_file, args)
     # Two iterations an epoch, so three epochs.
     assert table.rows[0]['iterations'] == 4
     assert len(table.rows[0]['times_ms']) == 4
@@ -223,9 +239,9 @@ def test_processes(speed, tmp_path, capsys):
     assert '| processes |' in capsys.readouterr().out
 
 
-def test_processes_that_fail(speed, monkeypatch, capsys):
+def test_processes_that_fail(speed, training, monkeypatch, capsys):
     failed = SimpleNamespace(returncode=3, stdout='the reason')
-    monkeypatch.setattr(speed.subprocess, 'run', lambda *_, **__: failed)
+    monkeypatch.setattr(training.subprocess, 'run', lambda *_, **__: failed)
     with pytest.raises(SystemExit) as stopped:
         speed.main(['processes', '--short'])
     assert stopped.value.code == 1
@@ -234,9 +250,9 @@ def test_processes_that_fail(speed, monkeypatch, capsys):
     assert 'the reason' in printed.err
 
 
-def test_skeletons_are_like_those_of_ntu(speed, tmp_path):
+def test_skeletons_are_like_those_of_ntu(speed, cases, tmp_path):
     args = speed.parse_args(['--samples', '400'])
-    path = speed.write_skeletons(tmp_path / 'skeletons.pkl', args)
+    path = cases.write_skeletons(tmp_path / 'skeletons.pkl', args)
     annotations = pickle.loads(Path(path).read_bytes())['annotations']
     shapes = [annotation['keypoint'].shape for annotation in annotations]
     lengths = [shape[1] for shape in shapes]
@@ -252,40 +268,40 @@ def test_skeletons_are_like_those_of_ntu(speed, tmp_path):
     assert keypoint[..., 2].mean() == pytest.approx(3, abs=1)
 
 
-def test_what_is_compared_is_timed_in_turns(speed):
+def test_what_is_compared_is_timed_in_turns(speed, cases):
     args = speed.parse_args(['--short', '--warmup', '2', '--repeats', '3'])
     made = []
     calls = {name: lambda name=name: made.append(name) for name in 'ab'}
-    times = speed.time_in_turns(calls, args)
+    times = cases.time_in_turns(calls, args)
     assert ''.join(made) == 'aabb' + 'ab' * 3
     assert all(len(times[name]['times_ms']) == 3 for name in 'ab')
 
 
-def test_eager_attention_is_the_fused_one(speed):
+def test_eager_attention_is_the_fused_one(training):
     q, k, v = torch.randn(3, 2, 4, 7, 8, dtype=torch.double).requires_grad_()
     torch.testing.assert_close(
-        speed.eager_attention(q, k, v),
+        training.eager_attention(q, k, v),
         F.scaled_dot_product_attention(q, k, v),
     )
 
 
-def test_switches(speed, args, data, monkeypatch):
+def test_switches(training, args, data, monkeypatch):
     calls = []
 
     def counted(q, k, v):
         calls.append(q)
         return attention(q, k, v)
 
-    attention = speed.eager_attention
-    monkeypatch.setattr(speed, 'eager_attention', counted)
+    attention = training.eager_attention
+    monkeypatch.setattr(training, 'eager_attention', counted)
     fused = layers.F.scaled_dot_product_attention
-    plain = speed.switched_step([], data, args)
+    plain = training.switched_step([], data, args)
     plain()
     assert len(calls) == args.depth + args.decoder_depth
     assert layers.F.scaled_dot_product_attention is fused
 
-    keys = list(speed.SWITCHES)
-    quick = speed.switched_step(keys[:3], data, args)
+    keys = list(training.SWITCHES)
+    quick = training.switched_step(keys[:3], data, args)
     quick()
     assert len(calls) == args.depth + args.decoder_depth
     parameters = len(list(plain.model.parameters()))
@@ -298,16 +314,16 @@ def test_switches(speed, args, data, monkeypatch):
         for group in groups
     ]
     assert decayed[0] == decayed[1] > 0
-    half = speed.switched_step(keys[:4], data, args)
+    half = training.switched_step(keys[:4], data, args)
     assert type(half.optim_wrapper).__name__ == 'AutoAmpOptimWrapper'
 
 
 def test_a_step_that_computes_something_else_is_an_error(
-    speed, ann_file, monkeypatch
+    speed, training, ann_file, monkeypatch
 ):
     args = speed.parse_args(['--short', '--repeats', '2'])
-    monkeypatch.setattr(speed, 'eager_attention', lambda q, k, v: 99 * v)
-    (table,) = speed.bench_step(ann_file, args)
+    monkeypatch.setattr(training, 'eager_attention', lambda q, k, v: 99 * v)
+    (table,) = training.bench_step(ann_file, args)
     for row in table.rows[1:4]:
         assert 'that of the first row' in row['error']
         assert 'median_ms' not in row
@@ -315,7 +331,7 @@ def test_a_step_that_computes_something_else_is_an_error(
 
 
 def test_a_step_that_cannot_be_made_does_not_stop_the_others(
-    speed, ann_file, monkeypatch
+    speed, training, ann_file, monkeypatch
 ):
     def compile(function, **kwargs):
         def fail(*args):
@@ -324,9 +340,9 @@ def test_a_step_that_cannot_be_made_does_not_stop_the_others(
         return fail
 
     monkeypatch.setattr(torch, 'compile', compile)
-    monkeypatch.setattr(speed, 'supports_bfloat16', lambda device: False)
+    monkeypatch.setattr(training, 'supports_bfloat16', lambda device: False)
     args = speed.parse_args(['--short', '--compile'])
-    (table,) = speed.bench_step(ann_file, args)
+    (table,) = training.bench_step(ann_file, args)
     assert names(table.rows)[4:] == ['+ bfloat16', '+ torch.compile']
     assert table.rows[4]['error'].endswith('no instructions for it here')
     error = 'RuntimeError: No working C++ compiler found.'
@@ -335,7 +351,7 @@ def test_a_step_that_cannot_be_made_does_not_stop_the_others(
 
 
 @pytest.mark.skipif(DEVICE == 'cuda', reason='another memory is counted')
-def test_memory_is_what_is_saved_each_storage_once(speed):
+def test_memory_is_what_is_saved_each_storage_once(cases):
     model = nn.Linear(4, 3)
     x = torch.randn(5, 4)
 
@@ -344,11 +360,11 @@ def test_memory_is_what_is_saved_each_storage_once(speed):
         (y * y[:2].sum()).sum().backward()  # y again, and the sum
 
     saved = 4 * (5 * 4 + 5 * 3 + 1)
-    assert speed.peak_memory(step, model) * 2**20 == saved
+    assert cases.peak_memory(step, model) * 2**20 == saved
 
 
-def test_all_persons_are_computed_where_asked(speed, args):
-    model = MODELS.build(speed.encoder_config(args)).eval()
+def test_all_persons_are_computed_where_asked(inference, cases, args):
+    model = MODELS.build(cases.encoder_config(args)).eval()
     rows = []
     model.blocks.register_forward_pre_hook(
         lambda _, inputs: rows.append(len(inputs[0]))
@@ -356,20 +372,20 @@ def test_all_persons_are_computed_where_asked(speed, args):
     x = torch.zeros(3, M, T, V, 3)
     x[0] = torch.randn(T, V, 3)
     features = model(x)
-    with speed.all_persons_computed():
+    with inference.all_persons_computed():
         torch.testing.assert_close(model(x), features)
     model(x)
     assert rows == [2, 6, 2]
 
 
 def test_dropping_a_person_who_is_there_is_an_error(
-    speed, args, ann_file, monkeypatch
+    training, args, ann_file, monkeypatch
 ):
     def first_person(keypoint, mask):
         return keypoint[:1, :1], mask[:1, :1]
 
     monkeypatch.setattr(mamp, 'present_persons', first_person)
-    (table,) = speed.bench_absent(ann_file, args)
+    (table,) = training.bench_absent(ann_file, args)
     assert 'median_ms' in table.rows[0]
     assert 'with everybody encoded' in table.rows[1]['error']
 
@@ -400,9 +416,9 @@ def command(trained):
     return [*line, '--ann-file', trained.ann_file]
 
 
-def test_accuracy_by_keep_ratio(speed, trained):
+def test_accuracy_by_keep_ratio(speed, inference, trained):
     args = speed.parse_args(command(trained))
-    table = speed.compare_keep_ratios_of_config(args)
+    table = inference.compare_keep_ratios_of_config(args)
     cfg = Config.fromfile(trained.config)
     cfg.test_dataloader.dataset.ann_file = trained.ann_file
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
@@ -435,14 +451,14 @@ def test_weights_of_another_model(speed, trained, capsys):
     assert 'cls_head.fc.weight' in error
 
 
-def test_configs_without_mamps_encoder(speed, trained):
+def test_configs_without_mamps_encoder(speed, inference, trained):
     trained.config = next(ROOT.glob('configs/stgcnpp/*scratch*.py'))
     args = speed.parse_args(command(trained))
     with pytest.raises(ValueError, match='stgcnpp.*no recogniser .*MAMPTr'):
-        speed.compare_keep_ratios_of_config(args)
+        inference.compare_keep_ratios_of_config(args)
     args.config = next(ROOT.glob('configs/mamp/toy/*pretrain*.py'))
     with pytest.raises(ValueError, match='pretrain.*no recogniser'):
-        speed.compare_keep_ratios_of_config(args)
+        inference.compare_keep_ratios_of_config(args)
 
 
 def test_a_section_that_fails_does_not_stop_the_others(speed, capsys):
