@@ -452,7 +452,7 @@ def test_the_plot_names_what_has_no_point(bench):
 
 
 def test_names_in_the_plot(bench):
-    shorten = bench.shorten_names
+    shorten = sys.modules['accuracy_plot'].shorten_names
     assert shorten(['a_1_toy', 'a_2_toy']) == ['a_1', 'a_2']
     assert shorten(['a_1_toy', 'a_1_ntu']) == ['a_1\ntoy', 'a_1\nntu']
     assert shorten(['a_1_toy']) == ['a_1\ntoy']

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmark import find_dataset, load_config
+from made_samples import find_dataset, load_config
 from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn as nn
-from benchmark import make_annotation, time_calls
+from benchmark import time_calls
+from made_samples import make_annotation
 from mmaction.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate

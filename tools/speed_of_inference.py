@@ -9,7 +9,7 @@ from unittest import mock
 
 import torch
 import torch.nn as nn
-from benchmark import find_dataset, load_config, type_name
+from made_samples import find_dataset, load_config, type_name
 from mmaction.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
