@@ -250,4 +250,4 @@ def test_the_smoke_budget_from_end_to_end(tmp_path):
 
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.count('done before') == 24
+    assert again.stdout.count('done before') == 23
