@@ -15,8 +15,8 @@ from pathlib import Path
 from training_runs import (
     ROOT,
     data_options,
+    make_toy_data,
     read_curve,
-    run_command,
     train_and_tell,
 )
 
@@ -119,11 +119,8 @@ def main(argv=None):
     args = parse_args(argv)
     args.work_dir = args.work_dir.resolve()
     cores = available_cores()
-    data = args.work_dir / 'toy.pkl'
-    if not data.exists():
-        print('Making the toy data set ...', flush=True)
-        maker = ROOT / 'tools' / 'data' / 'make_toy_dataset.py'
-        run_command([maker, data], args.work_dir / 'data.log', cores)
+    print('Making the toy data set ...', flush=True)
+    make_toy_data(args.work_dir / 'toy.pkl')
     began = time.monotonic()
     print(f'Training on {cores} cores ...', flush=True)
     for stage in STAGES:

@@ -28,8 +28,8 @@ from training_runs import (
     data_options,
     describe_machine,
     is_finished,
+    make_toy_data,
     read_curve,
-    run_command,
     train_and_tell,
     write_text,
 )
@@ -364,14 +364,15 @@ def format_table(records: list[dict]) -> str:
                 if (r['model'], r['pretraining'], r['labels'])
                 == (*row, labels)
             ]
-            last = _summary([r['last'] for r in group])
-            best = _summary([r['best'] for r in group])
+            last = mean_and_spread([r['last'] for r in group])
+            best = mean_and_spread([r['best'] for r in group])
             cells.append(f'{last} ({best})' if group else '-')
         lines.append(f'| {" | ".join((*row, *cells))} |')
     return '\n'.join(lines)
 
 
-def _summary(values: list[float]) -> str:
+def mean_and_spread(values: list[float]) -> str:
+    """Mean and, of two values or more, standard deviation."""
     if len(values) < 2:
         return ''.join(f'{value:.1f}' for value in values)
     return f'{mean(values):.1f} ± {stdev(values):.1f}'
@@ -437,13 +438,7 @@ def main(argv=None):
     cores = available_cores()
     ann_file = args.ann_file.resolve()
     if budget.toy:
-        ann_file = folder / 'toy.pkl'
-        if not ann_file.exists():
-            maker = ROOT / 'tools' / 'data' / 'make_toy_dataset.py'
-            options = [f'--{key}={value}' for key, value in budget.toy.items()]
-            run_command(
-                [maker, ann_file, *options], folder / 'data.log', cores
-            )
+        ann_file = make_toy_data(folder / 'toy.pkl', **budget.toy)
     elif not ann_file.exists():
         sys.exit(
             f'error: There is no annotation file {ann_file}: convert the '

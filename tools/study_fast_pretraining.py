@@ -10,16 +10,22 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
-from reproduce_results import METRIC, Cell, run_all, short_warmup
+from reproduce_results import (
+    METRIC,
+    Cell,
+    mean_and_spread,
+    run_all,
+    short_warmup,
+)
 from training_runs import (
     RECORD,
     ROOT,
     data_options,
     describe_machine,
+    make_toy_data,
     read_curve,
-    run_command,
     write_text,
 )
 
@@ -112,8 +118,7 @@ def format_table(records: list[dict]) -> str:
     for record in records:
         cells = [record['choice']]
         for values in (record['seconds'], record['top1']):
-            spread = f' ± {stdev(values):.1f}' if len(values) > 1 else ''
-            cells.append(f'{mean(values):.1f}{spread}')
+            cells.append(mean_and_spread(values))
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
@@ -153,11 +158,8 @@ def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
     folder = args.work_dir.resolve()
-    ann_file = folder / 'toy.pkl'
+    ann_file = make_toy_data(folder / 'toy.pkl')
     cores = available_cores()
-    if not ann_file.exists():
-        maker = ROOT / 'tools' / 'data' / 'make_toy_dataset.py'
-        run_command([maker, ann_file], folder / 'data.log', cores)
     # One after the other: their times are compared.
     run_all(plan(ann_file, args.seeds, args.epochs), folder, 1, cores)
 

@@ -22,6 +22,7 @@ from mamp_mmaction.machine import processor_name
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = Path(mmaction.__path__[0], '.mim', 'tools', 'train.py')
+TOY_MAKER = ROOT / 'tools' / 'data' / 'make_toy_dataset.py'
 RECORD = 'training.json'
 
 
@@ -129,6 +130,26 @@ def data_options(ann_file: Path) -> dict:
     }
 
 
+def make_toy_data(path: Path, **options) -> Path:
+    """Make the toy data set, unless it is there.
+
+    Args:
+        path (Path): The annotation file; what is printed goes beside it.
+        options (dict): Arguments of ``make_toy_dataset.py``.
+
+    Returns:
+        Path: The annotation file.
+    """
+    if not path.exists():
+        arguments = [f'--{key}={value}' for key, value in options.items()]
+        run_command(
+            [TOY_MAKER, path, *arguments],
+            path.with_name('data.log'),
+            available_cores(),
+        )
+    return path
+
+
 def is_finished(folder: Path) -> bool:
     """Whether the training of a folder came to its end."""
     note = folder / RECORD
@@ -144,8 +165,8 @@ def train_and_tell(title: str, *args, **kwargs) -> None:
         kwargs: Likewise.
     """
     began = time.monotonic()
-    todo = train(*args, **kwargs)
-    spent = f'{time.monotonic() - began:.0f} s' if todo else 'done before'
+    trained = train(*args, **kwargs)
+    spent = f'{time.monotonic() - began:.0f} s' if trained else 'done before'
     print(f'  {title}: {spent}', flush=True)
 
 
