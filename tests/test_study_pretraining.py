@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from mamp_mmaction.datasets.annotation_file import read_annotations
@@ -50,13 +51,15 @@ def test_subjects_that_cannot_be_left_out(study, toy, tmp_path, subjects):
 
 def test_every_setting_changes_what_its_configs_know(study):
     cells = study.plan(study.SETTINGS, Path('data.pkl'), 0)
-    assert {cell.name for cell in cells} >= set(study.SETTINGS)
+    rows = [cell.row[0] for cell in cells if cell.row]
+    assert list(dict.fromkeys(rows)) == list(study.SETTINGS)
     assert len({cell.name for cell in cells}) == len(cells)
     for cell in cells:
         cfg = Config.fromfile(cell.config)
         for key in cell.options:
             place = cfg
-            for part in key.split('.')[:-1]:
+            # What a rate of their own has is not in the schedules.
+            for part in key.split('.paramwise_cfg')[0].split('.')[:-1]:
                 place = place[int(part)] if part.isdigit() else place[part]
         cfg.merge_from_dict(cell.options)
         pipeline = cfg.train_dataloader.dataset.pipeline
@@ -102,11 +105,41 @@ def test_the_list(study, capsys):
     )
 
 
+def test_few_labels_are_drawn_several_times(study):
+    setting = study.Setting(model='aagcn', draws=2)
+    first, *rest = study.plan({'few': setting}, Path('data.pkl'), 0)
+    assert first.name == 'few-pretrain' and 'aagcn' in first.config.name
+    assert [cell.name for cell in rest] == ['few-draw0', 'few-draw1']
+    for draw, cell in enumerate(rest):
+        cfg = Config.fromfile(cell.config)
+        cfg.merge_from_dict(cell.options)
+        data = cfg.train_dataloader.dataset
+        assert (data.label_ratio, data.label_seed) == (0.1, draw)
+        assert cell.start == first.name and cell.config != first.config
+
+
+def test_one_labelled_sample_a_class(study):
+    torch.manual_seed(0)
+    centres = torch.randn(5, 8)
+    train_y, val_y = torch.arange(20) % 5, torch.arange(30) % 5
+    near = [
+        centres[labels] + 0.01 * torch.randn(len(labels), 8)
+        for labels in (train_y, val_y)
+    ]
+    assert study.one_each_accuracy(near[0], train_y, near[1], val_y) == 1
+    # Features that say nothing of the classes: one of five by chance.
+    noise = torch.randn(20, 8), train_y, torch.randn(30, 8), val_y
+    assert 0.1 < study.one_each_accuracy(*noise) < 0.3
+
+
 def test_from_end_to_end(study, toy, tmp_path, monkeypatch, capsys):
     size = {'model.backbone.depth': 1, **study.epochs(1, 0)}
     first = {'model.neck.depth': 1, 'train_cfg.val_interval': 1}
-    settings = {'tiny': study.Setting(data=size, before=first)}
-    settings['tiny'].after['train_cfg.val_interval'] = 1
+    # A tenth of the 64 sequences that are left.
+    last = {'train_cfg.val_interval': 1, **study.batches(4)}
+    settings = {
+        'tiny': study.Setting(data=size, before=first, after=last, draws=2),
+    }
     monkeypatch.setattr(study, 'SETTINGS', settings)
     command = ['--ann-file', str(toy), '--work-dir', str(tmp_path)]
     study.main([*command, '--left-out', '3'])
@@ -114,11 +147,12 @@ def test_from_end_to_end(study, toy, tmp_path, monkeypatch, capsys):
     (record,) = json.loads((folder / 'study.json').read_text())['records']
     assert record['setting'] == 'tiny' and 0 < record['zero'] < 1
     assert record['lowest'] == record['loss']
-    for key in ('knn', 'linear', 'last', 'best'):
+    assert 0 < record['one_each'] < 100
+    assert len(record['last']) == len(record['best']) == 2
+    for value in (record['knn'], record['linear'], *record['last']):
         # Of 32 sequences of the performer left out.
-        assert (record[key] * 32 / 100) == pytest.approx(
-            round(record[key] * 32 / 100), abs=1e-3
-        )
+        count = value * 32 / 100
+        assert count == pytest.approx(round(count), abs=1e-3)
     table = (folder / 'study.md').read_text()
-    assert f'{record["knn"]:.1f} | {record["linear"]:.1f} |' in table
+    assert f' | {record["linear"]:.1f} | ' in table and ' ± ' in table
     assert table.split('\n\n')[1].strip() in capsys.readouterr().out

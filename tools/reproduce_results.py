@@ -41,12 +41,6 @@ GCNS = {'stgcn': 'ST-GCN', 'stgcnpp': 'ST-GCN++', 'aagcn': 'AAGCN'}
 TRANSFORMER = 'MAMP transformer'
 MODELS = ('mamp', *GCNS)
 LABELS = ('100 %', '10 %')
-# One or two samples a class: a small batch, or there would be none.
-FEW_LABELS = {
-    'train_dataloader.dataset.label_ratio': 0.1,
-    'train_dataloader.dataset.label_balanced': True,
-    'train_dataloader.batch_size': 8,
-}
 
 
 @dataclass(frozen=True)
@@ -262,10 +256,20 @@ def _classifier_cells(
         file = files[protocol]
         yield Cell(name(protocol), file, dict(options), seed, start, row)
         for draw in range(budget.draws):
-            few = dict(options, **FEW_LABELS)
-            few['train_dataloader.dataset.label_seed'] = draw
+            few = {**options, **few_labels(draw)}
             cell = name(f'{protocol}-10-draw{draw}')
             yield Cell(cell, file, few, seed, start, row, LABELS[1], draw)
+
+
+def few_labels(draw: int) -> dict:
+    """Train with a tenth of the labels, one or two samples a class."""
+    return {
+        'train_dataloader.dataset.label_ratio': 0.1,
+        'train_dataloader.dataset.label_balanced': True,
+        'train_dataloader.dataset.label_seed': draw,
+        # A larger batch could not be filled.
+        'train_dataloader.batch_size': 8,
+    }
 
 
 def short_warmup(longest: int, epochs: int) -> dict:

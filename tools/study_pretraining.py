@@ -3,8 +3,8 @@
 Nothing here sees a test subject. The subjects of the training set that
 --left-out names are kept from every training, pre-trainings included, and
 everything is measured on them: the loss of the pre-training beside that of
-predicting zero, nearest neighbours and logistic regression on its features,
-and the top-1 accuracy after fine-tuning.
+predicting zero; nearest neighbours, of all sequences and of one a class, and
+logistic regression on its features; and the top-1 accuracy after fine-tuning.
 
 Finished trainings are skipped, one that was cut off goes on from its last
 checkpoint. `--list` tells what the settings are.
@@ -16,10 +16,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 
 import torch
 from probe_features import PERFORMER, performers, read_features
-from reproduce_results import METRIC, Cell, config_file, run_all
+from reproduce_results import (
+    METRIC,
+    Cell,
+    config_file,
+    few_labels,
+    mean_and_spread,
+    run_all,
+)
 from training_runs import (
     ROOT,
     data_options,
@@ -39,6 +47,8 @@ from mamp_mmaction.features import knn_accuracy, linear_accuracy
 EXTRACTOR = Path(__file__).parent / 'extract_features.py'
 CROP, ROTATION = 1, 2  # Places in the pipelines of the configs.
 MASK = dict(train=4, val=3)
+PROBES = ('knn', 'one_each', 'linear')
+DRAWS = 15  # Of one labelled sequence a class.
 LOSS, ZERO = 'masked_motion/mse', 'masked_motion/zero_mse'
 # Of all trainings.
 SHARED = {
@@ -74,6 +84,15 @@ def stride(frames: int) -> dict:
     return {'model.head.motion_stride': frames}
 
 
+def clips(frames: int) -> dict:
+    """Resize every clip to so many frames."""
+    crops = {
+        f'{split}_dataloader.dataset.pipeline.{CROP}.num_frames': frames
+        for split in MASK
+    }
+    return {'model.backbone.num_frames': frames, **crops}
+
+
 def mask(ratio: float) -> dict:
     """Mask such a share of the tokens."""
     return {
@@ -90,6 +109,19 @@ def rate(value: float) -> dict:
     }
 
 
+def batches(samples: int) -> dict:
+    """Train on batches of so many."""
+    return {'train_dataloader.batch_size': samples}
+
+
+def gentle(value: float, share: float) -> dict:
+    """Learn at such a rate, the backbone at such a share of it."""
+    return {
+        'optim_wrapper.optimizer.lr': value,
+        'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult': share,
+    }
+
+
 @dataclass(frozen=True)
 class Setting:
     """One pre-training and the fine-tuning after it.
@@ -101,6 +133,9 @@ class Setting:
         data (dict): Options of both.
         before (dict): Options of the pre-training alone.
         after (dict): Options of the fine-tuning alone.
+        model (str): ``mamp``, ``stgcn``, ``stgcnpp`` or ``aagcn``.
+        draws (int): Draws of 10 % of the labels, each fine-tuned with; 0
+            for one fine-tuning with all labels.
     """
 
     pretrain: str | None = 'pretrain'
@@ -108,10 +143,15 @@ class Setting:
     data: dict = field(default_factory=dict)
     before: dict = field(default_factory=dict)
     after: dict = field(default_factory=dict)
+    model: str = 'mamp'
+    draws: int = 0
 
 
 SLOW, FAST = rate(3e-4), rate(1e-3)
 FLOAT32 = {'optim_wrapper.type': 'OptimWrapper'}
+UNTRAINED = {**epochs(1, 0), **rate(0.0)}
+VARIED = {**rotation(1.0), **crop(8, 0.25)}
+FEW = dict(model='stgcn', draws=3)
 # The first two are the paper's recipe: a crop keeps 64 frames or more, which
 # few of these sequences have.
 SETTINGS = {
@@ -122,11 +162,24 @@ SETTINGS = {
     'scratch': Setting(None, 'scratch', after=FAST),
     'mamp': Setting(after=FAST),
     'mamp-float32': Setting(data=FLOAT32, after=FAST),
+    'mamp-untrained': Setting(before=UNTRAINED, after=FAST),
     'mae': Setting('mae', after=FAST),
     'mamp-stride4': Setting(before=stride(4), after=FAST),
+    'mamp-stride12': Setting(before=stride(12), after=FAST),
     'mamp-mask75': Setting(before=mask(0.75), after=FAST),
     'mamp-600': Setting(before=epochs(600, 20), after=FAST),
+    'mamp-varied': Setting(before=VARIED, after=FAST),
     'mamp-flat': Setting('pretrain', 'scratch', after=FAST),
+    'scratch-120': Setting(None, 'scratch', clips(120), after=FAST),
+    'mamp-120': Setting(data=clips(120), after=FAST),
+    'mae-120': Setting('mae', data=clips(120), after=FAST),
+    'stgcn-scratch': Setting(None, 'scratch', **FEW),
+    'stgcn-untrained': Setting(before=UNTRAINED, **FEW),
+    'stgcn-mask90': Setting(before=mask(0.9), **FEW),
+    'stgcn': Setting(**FEW),
+    'stgcn-stride12': Setting(before=stride(12), **FEW),
+    'stgcn-batch8': Setting(before=batches(8), **FEW),
+    'stgcn-gentle': Setting(after=gentle(0.1, 0.05), **FEW),
 }
 
 
@@ -149,15 +202,21 @@ def plan(
         start = None
         if setting.pretrain:
             options = {**setting.data, **setting.before}
-            key = (setting.pretrain, *sorted(map(str, options.items())))
+            config = config_file(setting.model, setting.pretrain)
+            key = (config, *sorted(map(str, options.items())))
             start = known.setdefault(key, f'{name}-pretrain')
             if start not in {cell.name for cell in cells}:
-                config = config_file('mamp', setting.pretrain)
                 cells.append(Cell(start, config, {**data, **options}, seed))
         options = {'train_cfg.val_interval': 5, **data}
         options.update({**setting.data, **setting.after})
-        config = config_file('mamp', setting.classify)
-        cells.append(Cell(name, config, options, seed, start))
+        config = config_file(setting.model, setting.classify)
+        row = (name, setting.pretrain or 'none')
+        if not setting.draws:
+            cells.append(Cell(name, config, options, seed, start, row))
+        for draw in range(setting.draws):
+            title = f'{name}-draw{draw}'
+            few = {**few_labels(draw), **options}
+            cells.append(Cell(title, config, few, seed, start, row))
     return cells
 
 
@@ -194,8 +253,8 @@ def leave_out(ann_file: Path, subjects: Sequence[int], out: Path) -> None:
     write_annotations(out, dict(xsub_train=train, xsub_val=val), annotations)
 
 
-def probe(cell: Cell, folder: Path, threads: int) -> tuple[float, float]:
-    """Nearest neighbours and logistic regression on a cell's features.
+def probe(cell: Cell, folder: Path, threads: int) -> dict[str, float]:
+    """Classify by the features of a pre-training.
 
     Args:
         cell (Cell): A finished pre-training.
@@ -203,7 +262,9 @@ def probe(cell: Cell, folder: Path, threads: int) -> tuple[float, float]:
         threads (int): Threads to compute with.
 
     Returns:
-        tuple[float]: Accuracies on the subjects left out.
+        dict: Accuracies on the subjects left out, in percent: ``knn``,
+        nearest neighbour; ``one_each``, the same with one labelled sequence
+        of each class; ``linear``, logistic regression.
     """
     work = folder / cell.name
     checkpoint = (work / 'last_checkpoint').read_text()
@@ -216,7 +277,38 @@ def probe(cell: Cell, folder: Path, threads: int) -> tuple[float, float]:
             command += ['--split', split, '--cfg-options', *options]
             run_command(command, work / 'features.log', threads)
         sets += read_features(out)[:2]
-    return knn_accuracy(*sets, k=1), linear_accuracy(*sets)
+    return dict(
+        knn=100 * knn_accuracy(*sets, k=1),
+        one_each=100 * one_each_accuracy(*sets),
+        linear=100 * linear_accuracy(*sets),
+    )
+
+
+def one_each_accuracy(
+    train_x: torch.Tensor,
+    train_y: torch.Tensor,
+    val_x: torch.Tensor,
+    val_y: torch.Tensor,
+) -> float:
+    """Nearest neighbour among one labelled sample of each class.
+
+    Args:
+        train_x (torch.Tensor): Training features, (n, D).
+        train_y (torch.Tensor): Their labels, long, (n,).
+        val_x (torch.Tensor): Validation features, (N, D).
+        val_y (torch.Tensor): Their labels, long, (N,).
+
+    Returns:
+        float: Share that is classified correctly, mean of ``DRAWS`` draws.
+    """
+    generator = torch.Generator().manual_seed(0)
+    accuracies = []
+    for _ in range(DRAWS):
+        order = torch.randperm(len(train_y), generator=generator).tolist()
+        few = list({train_y[i].item(): i for i in order}.values())
+        sets = train_x[few], train_y[few], val_x, val_y
+        accuracies.append(knn_accuracy(*sets, k=1))
+    return mean(accuracies)
 
 
 def collect(
@@ -232,21 +324,22 @@ def collect(
 
     Returns:
         list[dict]: ``setting``; ``loss``, ``lowest`` and ``zero`` of the
-        pre-training, ``knn`` and ``linear`` of its features; ``last`` and
-        ``best`` after fine-tuning. Accuracies in percent.
+        pre-training, what :func:`probe` gives; lists ``last`` and ``best``,
+        after each fine-tuning. Accuracies in percent.
     """
     by_name = {cell.name: cell for cell in cells}
     records = []
     for name in settings:
         record = dict(setting=name)
-        if start := by_name[name].start:
+        group = [cell for cell in cells if cell.row and cell.row[0] == name]
+        if start := group[0].start:
             loss = read_curve(folder / start, LOSS)
             zero = read_curve(folder / start, ZERO)[-1]
             record.update(loss=loss[-1], lowest=min(loss), zero=zero)
-            knn, linear = probe(by_name[start], folder, threads)
-            record.update(knn=100 * knn, linear=100 * linear)
-        curve = read_curve(folder / name, METRIC)
-        record.update(last=100 * curve[-1], best=100 * max(curve))
+            record.update(probe(by_name[start], folder, threads))
+        curves = [read_curve(folder / cell.name, METRIC) for cell in group]
+        record['last'] = [100 * curve[-1] for curve in curves]
+        record['best'] = [100 * max(curve) for curve in curves]
         records.append(record)
     return records
 
@@ -255,19 +348,19 @@ def format_table(records: list[dict]) -> str:
     """The records as a Markdown table."""
     lines = [
         '| setting | loss (lowest) | of predicting zero | nearest neighbour '
-        '| linear | fine-tuned (best) |',
-        f'| {" | ".join(["---"] * 6)} |',
+        '| one each | linear | fine-tuned (best) |',
+        f'| {" | ".join(["---"] * 7)} |',
     ]
     for record in records:
-        cells = ['-'] * 4
+        cells = ['-'] * 5
         if 'loss' in record:
             cells = [
                 f'{record["loss"]:.3f} ({record["lowest"]:.3f})',
                 f'{record["zero"]:.3f}',
-                f'{record["knn"]:.1f}',
-                f'{record["linear"]:.1f}',
+                *(f'{record[key]:.1f}' for key in PROBES),
             ]
-        cells.append(f'{record["last"]:.1f} ({record["best"]:.1f})')
+        last, best = map(mean_and_spread, (record['last'], record['best']))
+        cells.append(f'{last} ({best})')
         lines.append(f'| {" | ".join([record["setting"], *cells])} |')
     return '\n'.join(lines)
 
@@ -277,7 +370,12 @@ def describe(setting: Setting) -> str:
     kinds = dict(pretrain='mamp', mae='reconstruction')
     first = kinds.get(setting.pretrain, 'no pre-training')
     decay = dict(finetune='0.8', scratch='1')[setting.classify]
-    parts = [f'{first}; layer decay {decay}']
+    if setting.model == 'mamp':
+        parts = [f'{first}; layer decay {decay}']
+    else:
+        parts = [setting.model, first]
+    if setting.draws:
+        parts.append(f'{setting.draws} draws of 10 % of the labels')
     for title, options in (
         ('both', setting.data),
         ('pre-training', setting.before),

@@ -96,7 +96,8 @@ class WarmupCosineLR(_ParamScheduler):
             raise ValueError(
                 'Converting WarmupCosineLR to iterations needs by_epoch=True '
                 f'and a positive epoch_length, got by_epoch={by_epoch}, '
-                f'epoch_length={epoch_length}.'
+                f'epoch_length={epoch_length}. (It is 0 where the training '
+                'set is smaller than a batch.)'
             )
         return cls(
             *args,
