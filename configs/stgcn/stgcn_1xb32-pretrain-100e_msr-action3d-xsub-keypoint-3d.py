@@ -13,8 +13,8 @@ model = dict(
     neck=dict(**_base_.skeleton, embed_dims=64, decoder_embed_dims=64),
 )
 train_dataloader = dict(
-    batch_size=32, dataset=dict(pipeline=_base_.half_pipeline)
+    batch_size=32, dataset=dict(pipeline=_base_.dense_pipeline)
 )
-val_dataloader = dict(dataset=dict(pipeline=_base_.half_val_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=_base_.dense_val_pipeline))
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=100)
