@@ -142,8 +142,11 @@ def test_from_end_to_end(study, toy, tmp_path, monkeypatch, capsys):
     }
     monkeypatch.setattr(study, 'SETTINGS', settings)
     command = ['--ann-file', str(toy), '--work-dir', str(tmp_path)]
-    study.main([*command, '--left-out', '3'])
     folder = tmp_path / 'without-3-seed0'
+    study.main([*command, '--left-out', '3', '--features-only'])
+    assert not list(folder.glob('tiny-draw*'))
+    assert (folder / 'study.md').read_text().endswith(' | - |\n')
+    study.main([*command, '--left-out', '3'])
     (record,) = json.loads((folder / 'study.json').read_text())['records']
     assert record['setting'] == 'tiny' and 0 < record['zero'] < 1
     assert record['lowest'] == record['loss']

@@ -32,6 +32,7 @@ from training_runs import (
     ROOT,
     data_options,
     describe_machine,
+    is_finished,
     read_curve,
     run_command,
     write_text,
@@ -149,7 +150,7 @@ class Setting:
 
 SLOW, FAST = rate(3e-4), rate(1e-3)
 FLOAT32 = {'optim_wrapper.type': 'OptimWrapper'}
-UNTRAINED = {**epochs(1, 0), **rate(0.0)}
+UNTRAINED = {**epochs(1, 0), **rate(1e-12)}
 TENTH, HALF = mask(0.9), mask(0.5)
 VARIED = {**rotation(1.0), **crop(8, 0.25)}
 FEW = dict(model='stgcn', draws=3)
@@ -322,14 +323,15 @@ def collect(
 
     Args:
         settings (dict[str, Setting]): What was tried.
-        cells (list[Cell]): The finished trainings.
+        cells (list[Cell]): The trainings, of which at least the
+            pre-trainings are finished.
         folder (Path): Folder of their folders.
         threads (int): Threads to compute with.
 
     Returns:
         list[dict]: ``setting``; ``loss``, ``lowest`` and ``zero`` of the
         pre-training, what :func:`probe` gives; lists ``last`` and ``best``,
-        after each fine-tuning. Accuracies in percent.
+        after each finished fine-tuning. Accuracies in percent.
     """
     by_name = {cell.name: cell for cell in cells}
     records = []
@@ -341,7 +343,11 @@ def collect(
             zero = read_curve(folder / start, ZERO)[-1]
             record.update(loss=loss[-1], lowest=min(loss), zero=zero)
             record.update(probe(by_name[start], folder, threads))
-        curves = [read_curve(folder / cell.name, METRIC) for cell in group]
+        curves = [
+            read_curve(folder / cell.name, METRIC)
+            for cell in group
+            if is_finished(folder / cell.name)
+        ]
         record['last'] = [100 * curve[-1] for curve in curves]
         record['best'] = [100 * max(curve) for curve in curves]
         records.append(record)
@@ -364,7 +370,7 @@ def format_table(records: list[dict]) -> str:
                 *(f'{record[key]:.1f}' for key in PROBES),
             ]
         last, best = map(mean_and_spread, (record['last'], record['best']))
-        cells.append(f'{last} ({best})')
+        cells.append(f'{last} ({best})' if last else '-')
         lines.append(f'| {" | ".join([record["setting"], *cells])} |')
     return '\n'.join(lines)
 
@@ -426,6 +432,11 @@ def parse_args(argv=None):
         metavar='SUBJECT',
         help='training subjects that everything is measured on (default: 3 7)',
     )
+    parser.add_argument(
+        '--features-only',
+        action='store_true',
+        help='measure the features of the pre-trainings, fine-tune nothing',
+    )
     parser.add_argument('--seed', type=int, default=0, help='default: 0')
     parser.add_argument(
         '--jobs',
@@ -464,7 +475,8 @@ def main(argv=None):
     leave_out(args.ann_file, subjects, ann_file)
     cells = plan(settings, ann_file, args.seed)
     threads = max(available_cores() // args.jobs, 1)
-    run_all(cells, folder, args.jobs, threads)
+    wanted = [c for c in cells if not (args.features_only and c.row)]
+    run_all(wanted, folder, args.jobs, threads)
 
     records = collect(settings, cells, folder, threads)
     table = format_table(records)
