@@ -174,7 +174,10 @@ SETTINGS = {
     'mamp-stride4': Setting(before={**TENTH, **stride(4)}, after=FAST),
     'mamp-stride12': Setting(before={**TENTH, **stride(12)}, after=FAST),
     'mamp-varied': Setting(before={**TENTH, **VARIED}, after=FAST),
-    'mamp-flat': Setting('pretrain', 'scratch', before=TENTH, after=FAST),
+    'mamp-flat': Setting('pretrain', 'scratch', after=FAST),
+    'mamp-flat-mask90': Setting(
+        'pretrain', 'scratch', before=TENTH, after=FAST
+    ),
     'scratch-120': Setting(None, 'scratch', clips(120), after=FAST),
     'mamp-120': Setting(data=clips(120), after=FAST),
     'mae-120': Setting('mae', data=clips(120), after=FAST),
