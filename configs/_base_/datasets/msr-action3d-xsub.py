@@ -30,24 +30,14 @@ pack = dict(
 
 train_pipeline = [center, train_crop, rotate, persons, pack]
 val_pipeline = [center, test_crop, persons, pack]
-pretrain_pipeline = [center, train_crop, rotate, persons, mask, pack]
-pretrain_val_pipeline = [center, test_crop, persons, dict(mask, seed=0), pack]
-dense_pipeline = [center, train_crop, rotate, persons, dense_mask, pack]
-dense_val_pipeline = [
-    center,
-    test_crop,
-    persons,
-    dict(dense_mask, seed=0),
-    pack,
-]
-mae_pipeline = [center, train_crop, rotate, persons, random_mask, pack]
-mae_val_pipeline = [
-    center,
-    test_crop,
-    persons,
-    dict(random_mask, seed=0),
-    pack,
-]
+# What comes before the mask.
+train_steps, val_steps = train_pipeline[:-1], val_pipeline[:-1]
+pretrain_pipeline = [*train_steps, mask, pack]
+pretrain_val_pipeline = [*val_steps, dict(mask, seed=0), pack]
+dense_pipeline = [*train_steps, dense_mask, pack]
+dense_val_pipeline = [*val_steps, dict(dense_mask, seed=0), pack]
+mae_pipeline = [*train_steps, random_mask, pack]
+mae_val_pipeline = [*val_steps, dict(random_mask, seed=0), pack]
 
 train_dataloader = dict(
     dataset=dict(
