@@ -51,7 +51,7 @@ from mamp_mmaction import __version__
 from mamp_mmaction.datasets.conversion import available_cores
 from mamp_mmaction.engine import LinearProbeHook
 from mamp_mmaction.engine.amp_optim_wrapper import supports_bfloat16
-from mamp_mmaction.machine import processor_name
+from mamp_mmaction.utils.machine import processor_name
 
 METRIC = 'acc/top1'
 

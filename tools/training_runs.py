@@ -18,7 +18,7 @@ import mmaction
 import torch
 
 from mamp_mmaction.datasets.conversion import available_cores
-from mamp_mmaction.machine import processor_name
+from mamp_mmaction.utils.machine import processor_name
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = Path(mmaction.__path__[0], '.mim', 'tools', 'train.py')

@@ -1,13 +1,13 @@
 """What the converters of raw data sets share: workers and broken files."""
 
 import argparse
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
 
+from ..utils import available_cores
 from .progress import Progress
 
 # Files that a worker fetches at once: enough to hide what a transfer costs,
@@ -30,13 +30,6 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='stop at the first broken file instead of leaving it out',
     )
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def read_files(
