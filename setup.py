@@ -57,6 +57,6 @@ setup(
         # For environments without mmcv; never install it over a full mmcv.
         'lite': ['mmcv-lite>=2.0,<2.2'],
         'tensorboard': ['tensorboard'],
-        'tests': ['pytest', 'ruff'],
+        'tests': ['pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
     },
 )

@@ -1,29 +1,60 @@
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import torch
-from mmengine.registry import init_default_scope
 
-import mamp_mmaction  # noqa: F401
+# Before numpy and torch load, here and in every process that a test starts.
+for _library in ('OMP', 'MKL', 'OPENBLAS'):
+    os.environ[f'{_library}_NUM_THREADS'] = '1'
+# Nothing is drawn on a screen.
+os.environ.setdefault('MPLBACKEND', 'agg')
 
 DATA = Path(__file__).parent / 'data'
 TOOLS = Path(__file__).parents[1] / 'tools'
 
 
+def pytest_collectstart():
+    """Load the package first, as a config does.
+
+    Only where tests are collected: the process that distributes them to
+    others has no use for torch.
+    """
+    import mamp_mmaction  # noqa: F401
+
+
 @pytest.fixture(autouse=True)
 def _default_scope():
+    from mmengine.registry import init_default_scope
+
     init_default_scope('mmaction')
 
 
 @pytest.fixture(autouse=True)
 def _seed():
+    import numpy as np
+    import torch
+
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    """Run every test in a folder of its own, not in the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _other_folder(tmp_path_factory):
+    """The same for what fixtures of a module or the session do."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp('cwd'))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(scope='session')
@@ -47,6 +78,9 @@ def load_tool():
 @pytest.fixture(params=['joints20_one_person', 'ntu25_two_person'])
 def parity(request):
     """Reference numbers: ``config``, ``arrays``, ``state``, ``grad``."""
+    import numpy as np
+    import torch
+
     with np.load(DATA / f'parity_{request.param}.npz') as file:
         arrays = {key: file[key] for key in file.files}
     config = SimpleNamespace(**json.loads(str(arrays.pop('config'))))
