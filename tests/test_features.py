@@ -9,12 +9,11 @@ from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
 from synthetic import data_set, write
 
-from mamp_mmaction.features import (
+from mamp_mmaction.evaluation.extraction import (
     extract_features,
-    knn_accuracy,
-    linear_accuracy,
     ordered_dataloader,
 )
+from mamp_mmaction.evaluation.probes import knn_accuracy, linear_accuracy
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 PRETRAIN_CONFIG = next(CONFIGS.glob('mamp/toy/*-pretrain-*.py'))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mamp_mmaction.features import linear_accuracy
+from mamp_mmaction.evaluation.probes import linear_accuracy
 
 
 @pytest.fixture(scope='module')

@@ -29,7 +29,10 @@ from test_features import (
 from mamp_mmaction.engine.representation_probe_hook import (
     preserved_random_state,
 )
-from mamp_mmaction.features import extract_features, ordered_dataloader
+from mamp_mmaction.evaluation.extraction import (
+    extract_features,
+    ordered_dataloader,
+)
 
 TRAIN = Path(mmaction.__path__[0], '.mim', 'tools', 'train.py')
 TORCHRUN = ['-m', 'torch.distributed.run', '--nproc_per_node=2']

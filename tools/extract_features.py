@@ -26,7 +26,7 @@ from mmengine.runner import CheckpointLoader, set_random_seed
 from torch.utils.data import DataLoader
 
 from mamp_mmaction.compat import CheckpointError
-from mamp_mmaction.features import (
+from mamp_mmaction.evaluation.extraction import (
     Features,
     check_backbone,
     extract_features,

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mamp_mmaction.features import knn_accuracy, linear_accuracy
+from mamp_mmaction.evaluation.probes import knn_accuracy, linear_accuracy
 
 PERFORMER = r'(?:P|_s)(\d+)'
 

@@ -13,14 +13,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..compat import load_checkpoint_file
-from ..features import (
+from ..evaluation.extraction import (
     Features,
     check_backbone,
     extract_features,
-    knn_accuracy,
-    linear_accuracy,
     ordered_dataloader,
 )
+from ..evaluation.probes import knn_accuracy, linear_accuracy
 
 SCORES = ('knn_top1', 'linear_top1')
 
@@ -31,7 +30,8 @@ class RepresentationProbeHook(Hook):
 
     Every ``interval`` epochs, and after the last, the backbone's features of
     a labelled training and validation set are classified by their nearest
-    neighbours and by logistic regression (:mod:`mamp_mmaction.features`).
+    neighbours and by logistic regression
+    (:mod:`mamp_mmaction.evaluation.probes`).
     ``probe/knn_top1`` and ``probe/linear_top1``, fractions like the
     toolbox's ``acc/top1``, go to the log, to the visualiser's scalars at the
     epoch as their step, and to the message hub.
