@@ -5,9 +5,13 @@ transform beside :class:`MotionAwareMask` that fills ``results['mask']``;
 nothing else in the package knows how a mask was made.
 """
 
-import numpy as np
+from functools import reduce
+from operator import add
 
-from .patches import num_segments
+import numpy as np
+import torch
+
+from .patches import ArrayOrTensor, coordinates, num_segments
 
 EPS = 1e-10
 
@@ -44,20 +48,27 @@ def num_visible_tokens(num_tokens: int, mask_ratio: float) -> int:
     return visible
 
 
-def motion_intensity(keypoint: np.ndarray, t_patch_size: int) -> np.ndarray:
+def motion_intensity(
+    keypoint: ArrayOrTensor, t_patch_size: int, num_coords: int | None = None
+) -> ArrayOrTensor:
     """Mean absolute change of every token since the segment before.
 
     Args:
-        keypoint (np.ndarray): Skeletons of shape (M, T, V, C).
+        keypoint (np.ndarray | torch.Tensor): Skeletons of shape (M, T, V,
+            C).
         t_patch_size (int): Frames of one patch, u.
+        num_coords (int, optional): Leading channels that are coordinates;
+            the others do not count. Defaults to None, all of them.
 
     Returns:
-        np.ndarray: Intensities of shape (M, T / u * V), in the skeleton's
-        units; the first segment repeats the second.
+        np.ndarray | torch.Tensor: Intensities of shape (M, T / u * V), in
+        the skeleton's units; the first segment repeats the second.
 
     Raises:
-        ValueError: If T is no multiple of u, or a single segment.
+        ValueError: If T is no multiple of u, or a single segment, or there
+            are fewer than ``num_coords`` channels.
     """
+    keypoint = coordinates(keypoint, num_coords)
     M, T, V, C = keypoint.shape
     segments = num_segments(T, t_patch_size)
     if segments < 2:
@@ -66,14 +77,16 @@ def motion_intensity(keypoint: np.ndarray, t_patch_size: int) -> np.ndarray:
             ' motion needs at least two; use longer clips, a smaller patch, '
             'or tau=0 for a random mask.'
         )
+    library = np if isinstance(keypoint, np.ndarray) else torch
     change = keypoint[:, t_patch_size:] - keypoint[:, :-t_patch_size]
-    np.abs(change, out=change)
-    # Whole frames first, then the few coordinates as a product: numpy is
-    # slow at adding up the short axes of one mean(axis=(2, 4)).
-    change = change.reshape(M, segments - 1, t_patch_size, V * C).sum(axis=2)
-    intensity = change.reshape(-1, C) @ np.ones(C, change.dtype)
-    intensity = intensity.reshape(M, segments - 1, V) / (t_patch_size * C)
-    intensity = np.concatenate([intensity[:, :1], intensity], axis=1)
+    library.abs(change, out=change)
+    # Whole frames first, then coordinate by coordinate: numpy is slow at
+    # adding up the short axes of one mean(axis=(2, 4)).
+    change = change.reshape(M, segments - 1, t_patch_size, V * C).sum(2)
+    change = change.reshape(M, segments - 1, V, C)
+    intensity = reduce(add, [change[..., c] for c in range(C)])
+    intensity = intensity / (t_patch_size * C)
+    intensity = library.concatenate([intensity[:, :1], intensity], 1)
     return intensity.reshape(M, segments * V)
 
 
@@ -84,6 +97,7 @@ def motion_aware_mask(
     mask_ratio: float,
     tau: float,
     t_patch_size: int,
+    num_coords: int | None = None,
 ) -> np.ndarray:
     """Mask moving joints more often than still ones.
 
@@ -103,6 +117,8 @@ def motion_aware_mask(
         tau (float): Temperature; small values follow the motion strictly.
             0 ignores the motion: a uniformly random mask.
         t_patch_size (int): Frames of one patch.
+        num_coords (int, optional): Leading channels that are coordinates,
+            2 for 2D with a confidence. Defaults to None, all of them.
 
     Returns:
         np.ndarray: Bool, (M, L), True where a token is masked. Every person
@@ -132,10 +148,11 @@ def motion_aware_mask(
     if tau == 0:
         score = uniform
     else:
-        intensity = motion_intensity(keypoint, t_patch_size)
+        intensity = motion_intensity(keypoint, t_patch_size, num_coords)
         peak = intensity.max(axis=1, keepdims=True)
-        gumbel = -np.log(-np.log(uniform + EPS) + EPS)
-        score = intensity / (tau * peak + EPS) + gumbel
+        # minus that logarithm is Gumbel noise
+        score = intensity / (tau * peak + EPS)
+        score = score - np.log(-np.log(uniform + EPS) + EPS)
     return _all_but_lowest(score, visible)
 
 

@@ -32,6 +32,30 @@ def num_segments(num_frames: int, t_patch_size: int) -> int:
     return num_frames // t_patch_size
 
 
+def coordinates(x: ArrayOrTensor, num_coords: int | None) -> ArrayOrTensor:
+    """The channels that are coordinates, which come first.
+
+    Args:
+        x (np.ndarray | torch.Tensor): Skeletons of shape (..., C).
+        num_coords (int, optional): Coordinates among the channels, such as
+            2 of 3 for 2D with a confidence. None means all.
+
+    Returns:
+        np.ndarray | torch.Tensor: Shape (..., num_coords).
+
+    Raises:
+        ValueError: If there are not so many channels.
+    """
+    if num_coords is None:
+        return x
+    if not 0 < num_coords <= x.shape[-1]:
+        raise ValueError(
+            f'num_coords={num_coords} is none of 1 to {x.shape[-1]}, the '
+            "number of a joint's channels."
+        )
+    return x[..., :num_coords]
+
+
 def patchify(x: ArrayOrTensor, t_patch_size: int) -> ArrayOrTensor:
     """Cut clips into patches.
 

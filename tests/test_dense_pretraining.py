@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mamp_mmaction import motion_aware_mask
 from mamp_mmaction.datasets.skeleton_dataset import UNLABELLED
 from mamp_mmaction.layouts import get_layout
-from mamp_mmaction.models.masked_prediction import features_to_tokens
+from mamp_mmaction.models.masked_patches import features_to_tokens
 from mamp_mmaction.models.recognizer_mamp import frozen_running_statistics
 
 ZOO = Path(mmaction.__path__[0], '.mim', 'configs', 'skeleton')
@@ -257,7 +257,7 @@ def test_a_backbone_that_merges_joints_is_refused():
 # -- as an auxiliary loss ---------------------------------------------------
 
 
-def auxiliary(backbone=None, weight=1.0, classes=3):
+def auxiliary(backbone=None, weight=1.0, classes=3, **head):
     backbone = backbone or gcn('stgcnpp')
     return MODELS.build(
         dict(
@@ -268,7 +268,7 @@ def auxiliary(backbone=None, weight=1.0, classes=3):
                 type='GCNHead', num_classes=classes, in_channels=32, topk=1
             ),
             motion_neck=decoder(dict(base_channels=8)),
-            motion_head=dict(type='MotionPredictionHead'),
+            motion_head=dict(type='MotionPredictionHead', **head),
             motion_weight=weight,
         )
     )
@@ -308,14 +308,62 @@ def test_labelled_samples_alone_are_classified(backbone, labels):
         assert losses['loss_cls'] == 0
     assert losses['loss_motion'] > 0
     model.parse_losses(losses)[0].backward()
-    assert all(p.grad is not None for p in model.parameters())
+    for name, param in model.named_parameters():
+        reached = labelled or 'cls_head' not in name
+        assert (param.grad is not None) == bool(reached), name
+
+
+@pytest.mark.parametrize('backbone', [None, TRANSFORMER])
+def test_a_batch_without_labels_leaves_the_classification_head(backbone):
+    model = MODELS.build(
+        dict(
+            type='RecognizerMAMP',
+            data_preprocessor=dict(type='SkeletonDataPreprocessor'),
+            backbone=backbone or gcn('stgcnpp'),
+            cls_head=dict(
+                type='LinearProbeHead', num_classes=3, in_channels=32
+            ),
+            motion_neck=decoder(dict(base_channels=8)),
+            motion_head=dict(type='MotionPredictionHead'),
+        )
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), 0.1, weight_decay=0.1)
+
+    def step(labels):
+        data = batch(skeletons(4, 2, 16, 25), labels=labels)
+        optimizer.zero_grad()
+        model.parse_losses(model(*data, mode='loss'))[0].backward()
+        optimizer.step()
+        return {k: v.clone() for k, v in model.cls_head.state_dict().items()}
+
+    before = step([0, 1, 2, 0])
+    after = step([UNLABELLED] * 4)
+    assert all(torch.equal(after[key], before[key]) for key in before)
+    after = step([0, 1, 2, 0])
+    assert not torch.equal(after['bn.running_var'], before['bn.running_var'])
+
+
+def test_an_auxiliary_loss_encodes_no_absent_person(monkeypatch):
+    model = auxiliary(dict(TRANSFORMER), ignore_absent=True)
+    x = skeletons(3, 2, 16, 25)
+    x[0, 1] = x[2, 0] = 0
+    inputs, samples = batch(x, labels=[0, 1, 2])
+    counts = []
+    encode = model.backbone.encode
+    monkeypatch.setattr(
+        model.backbone,
+        'encode',
+        lambda x, visible=None: (counts.append(len(x)), encode(x, visible))[1],
+    )
+    model(inputs, samples, mode='loss')
+    assert counts == [6, 4]  # classified, predicted
 
 
 def test_the_motion_loss_is_that_of_mamp_times_its_weight():
     model = auxiliary(weight=0.5).eval()
     plain = mamp(gcn('stgcnpp')).eval()
     state = {
-        key.replace('motion_neck', 'neck'): value
+        key: value
         for key, value in model.state_dict().items()
         if 'cls_head' not in key
     }

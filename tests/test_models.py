@@ -1,10 +1,14 @@
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 import torch.nn.functional as F
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
+from mmengine.analysis import get_model_complexity_info
+from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.checkpoint import load_state_dict
 
 from mamp_mmaction.models import classifier_head
@@ -33,10 +37,11 @@ def encoder(**kwargs):
     return dict(cfg, **kwargs)
 
 
-def mamp(backbone=None, neck=None, **head):
+def mamp(backbone=None, neck=None, compile_cfg=None, **head):
     return MODELS.build(
         dict(
             type='MAMP',
+            compile_cfg=compile_cfg,
             backbone=backbone or encoder(),
             neck=dict(
                 dict(type='MAMPDecoder', decoder_embed_dims=16, depth=1),
@@ -722,13 +727,13 @@ def test_a_predicted_sample_holds_no_more_than_itself():
         assert motion.untyped_storage().nbytes() == motion.nbytes
 
 
-def test_the_losses_compile_without_a_graph_break():
+COMPILED = dict(fullgraph=True, backend='aot_eager')
+
+
+def test_compiled_losses_are_the_same():
     model = mamp()
-    compiled = mamp()
+    compiled = mamp(compile_cfg=COMPILED)
     compiled.load_state_dict(model.state_dict())
-    compiled._tensor_losses = torch.compile(
-        compiled._losses, fullgraph=True, backend='aot_eager'
-    )
     inputs, samples = batch(model)
     losses = [m(inputs, samples, mode='loss') for m in (model, compiled)]
     torch.testing.assert_close(*losses)
@@ -736,6 +741,77 @@ def test_the_losses_compile_without_a_graph_break():
         loss['loss_motion'].backward()
     for a, b in zip(model.parameters(), compiled.parameters()):
         torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize(
+    'copied', [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))]
+)
+def test_a_copy_of_a_compiled_model_computes_with_its_own_weights(copied):
+    model = mamp(compile_cfg=COMPILED)
+    data = batch(model)
+    before = model(*data, mode='loss')['loss_motion']
+    other, plain = copied(model), mamp()
+    with torch.no_grad():
+        for param in other.parameters():
+            param.mul_(0.5)
+    plain.load_state_dict(other.state_dict())
+    wanted = plain(*data, mode='loss')['loss_motion']
+    assert abs(wanted - before) > 1e-3
+    for m, loss in ((other, wanted), (model, before)):
+        found = m(*data, mode='loss')['loss_motion']
+        torch.testing.assert_close(found, loss)
+
+
+def test_a_compiled_model_has_a_moving_average():
+    model = mamp(compile_cfg=COMPILED)
+    data = batch(model)
+    first = model(*data, mode='loss')['loss_motion']
+    average = ExponentialMovingAverage(model, momentum=0.5)
+    average.update_parameters(model)
+    token = model.neck.mask_token.clone()
+    with torch.no_grad():
+        for param in model.parameters():
+            param.zero_()
+    average.update_parameters(model)
+    torch.testing.assert_close(average.module.neck.mask_token, token / 2)
+    moved = average(*data, mode='loss')['loss_motion']
+    assert abs(moved - first) > 1e-4
+
+
+def test_features_of_a_pretraining_model():
+    """Whole skeletons, as from a recogniser of the toolbox."""
+    model = mamp().eval()
+    x = torch.randn(2, 3, 2, 24, 20, 3)
+    features, kwargs = model.extract_feat(x)
+    assert kwargs == {} and features.shape == (6, 2, 32, 6, 20)
+    plain = recognizer(linear_head()).eval()
+    plain.backbone.load_state_dict(model.backbone.state_dict())
+    torch.testing.assert_close(features, plain.extract_feat(x)[0])
+    with pytest.raises(ValueError, match="stage='head'"):
+        model.extract_feat(x, stage='head')
+
+
+def test_the_toolboxs_flop_counter_takes_a_pretraining_model():
+    model = mamp().eval()
+    model.forward = model.extract_feat  # as get_flops.py does
+    found = get_model_complexity_info(model, (1, 2, 24, 20, 3))
+    encoder = num_parameters(model.backbone.blocks)
+    linear = 3 * 4 * 3 * 32 * 32  # depth, qkv + proj + two of the perceptron
+    assert found['params'] >= encoder
+    assert found['flops'] >= 2 * 120 * linear
+
+
+def test_an_exported_model_computes_everybody():
+    """Who is equal depends on the data, and a trace must not."""
+    model = MODELS.build(encoder()).eval()
+    absent = torch.randn(1, 2, 24, 20, 3)
+    absent[:, 1] = 0
+    both = torch.randn(1, 2, 24, 20, 3)
+    traced = torch.jit.trace(model, absent)
+    exported = torch.export.export(model, (absent,)).module()
+    compiled = torch.compile(model, backend='eager', fullgraph=True)
+    for other in (traced, exported, compiled):
+        torch.testing.assert_close(other(both), model(both))
 
 
 def test_attention_in_bfloat16_is_that_of_its_inputs():

@@ -1,25 +1,184 @@
 import torch
+import torch.nn as nn
 from mmaction.registry import MODELS
 from mmaction.utils import ConfigType, SampleList
 from mmengine.model import BaseModel
 
-from .masked_prediction import (
-    build_motion_prediction,
-    predict_patches,
-    present_persons,
-    unpack_masked,
+from .masked_patches import (
+    MaskedPatches,
+    features_to_tokens,
+    refuse_volumes,
 )
-from .visible_tokens import visible_index
+from .visible_tokens import (
+    gather_tokens,
+    present_persons,
+    stack_masks,
+    visible_index,
+)
+
+# What decoder and head must have in common with the encoder, as far as that
+# has the attribute ...
+DECODER_SHARES = (
+    'in_channels',
+    'embed_dims',
+    'num_frames',
+    'num_joints',
+    't_patch_size',
+    'num_coords',
+)
+HEAD_SHARES = ('t_patch_size', 'num_coords')
+# ... and what the decoder takes over unless it is told otherwise.
+DECODER_DEFAULTS = ('num_heads', 'mlp_ratio')
+
+
+class MaskedMotionPrediction:
+    """The method: what a model needs to predict masked motion.
+
+    A mixin for models with a ``backbone`` (encoder). It adds the ``neck``
+    (decoder) and the ``head`` (target and loss), and :meth:`loss` is the
+    paper's figure. Which tokens are masked is decided in the data pipeline;
+    the loss is a function of the skeletons and ``data_sample.mask``.
+    """
+
+    def loss(
+        self, inputs: torch.Tensor, data_samples: SampleList
+    ) -> dict[str, torch.Tensor]:
+        """Encode what is visible, decode, compare what is masked.
+
+        Args:
+            inputs (torch.Tensor): Skeletons of shape (N, 1, M, T, V, C).
+            data_samples (list[ActionDataSample]): N samples, each with a
+                ``mask`` of shape (M, L).
+
+        Returns:
+            dict[str, torch.Tensor]: The losses of the head.
+        """
+        # (N, M, T, V, C) and (N, M, L), fewer persons if absent ones go
+        keypoint, mask = self.counted(*self.unpack(inputs, data_samples))
+        visible = visible_index(mask.flatten(0, 1))  # (N * M, K)
+        latent = self.encode(keypoint, mask, visible)  # (N * M, K, D)
+        pred = self.neck(latent, visible)  # (N * M, L, u * C)
+        return self.head.loss(pred, keypoint.flatten(0, 1), mask.flatten(0, 1))
+
+    def build_motion_prediction(
+        self, neck: ConfigType, head: ConfigType
+    ) -> None:
+        """Add decoder and head that fit the ``backbone``.
+
+        Args:
+            neck (dict): Config of the decoder.
+            head (dict): Config of target and loss.
+
+        Raises:
+            ValueError: If decoder or head contradict the encoder or each
+                other, or the backbone is none of skeletons.
+        """
+        refuse_volumes(self.backbone)
+        neck = share('neck', neck, self.backbone, DECODER_SHARES)
+        for key in DECODER_DEFAULTS:
+            if hasattr(self.backbone, key):
+                neck.setdefault(key, getattr(self.backbone, key))
+        if head.get('num_coords') is not None:
+            neck.setdefault('num_coords', head['num_coords'])
+        self.neck = MODELS.build(neck)
+        self.head = MODELS.build(share('head', head, self.neck, HEAD_SHARES))
+        # What an encoder that cannot drop tokens sees of the masked ones.
+        self.masked_patches = None
+        if not hasattr(self.backbone, 'encode'):
+            self.masked_patches = MaskedPatches(
+                self.neck.t_patch_size, self.neck.in_channels
+            )
+
+    def unpack(
+        self, inputs: torch.Tensor, data_samples: SampleList
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Skeletons and masks of a batch.
+
+        Args:
+            inputs (torch.Tensor): Skeletons of shape (N, 1, M, T, V, C).
+            data_samples (list[ActionDataSample]): N samples, each with a
+                ``mask`` of shape (M, L).
+
+        Returns:
+            tuple[torch.Tensor]: Skeletons (N, M, T, V, C), masks (N, M, L).
+
+        Raises:
+            ValueError: If there are several clips, the decoder was built for
+                other skeletons, or a mask is absent or does not fit; its
+                sample is named.
+        """
+        if inputs.ndim != 6 or inputs.shape[1] != 1:
+            raise ValueError(
+                'Masked motion prediction needs inputs of shape (samples, 1 '
+                'clip, persons, frames, joints, channels), got '
+                f'{tuple(inputs.shape)}: use num_clips=1.'
+            )
+        neck = self.neck
+        M, *shape = inputs.shape[2:]
+        built = [neck.num_frames, neck.num_joints, neck.in_channels]
+        if shape != built:
+            raise ValueError(
+                'The decoder was built for (num_frames, num_joints, '
+                f'in_channels) = {tuple(built)}, but got skeletons of '
+                f'{tuple(shape)}: change the pipeline (clip length, streams) '
+                "or the model's arguments."
+            )
+        mask = stack_masks(data_samples, (M, neck.num_tokens))
+        return inputs.squeeze(1), mask.to(inputs.device)
+
+    def counted(
+        self, keypoint: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Leave out absent persons, if the loss does and the encoder can.
+
+        Args:
+            keypoint (torch.Tensor): Skeletons of shape (N, M, T, V, C).
+            mask (torch.Tensor): Bool, (N, M, L).
+
+        Returns:
+            tuple[torch.Tensor]: The same, or those of the P present persons
+            alone, (P, 1, T, V, C) and (P, 1, L).
+        """
+        if self.head.ignore_absent and self.masked_patches is None:
+            return present_persons(keypoint, mask)
+        return keypoint, mask
+
+    def encode(
+        self,
+        keypoint: torch.Tensor,
+        mask: torch.Tensor,
+        visible: torch.Tensor,
+    ) -> torch.Tensor:
+        """Encode the visible tokens of every person.
+
+        Args:
+            keypoint (torch.Tensor): Skeletons of shape (N, M, T, V, C).
+            mask (torch.Tensor): Bool, (N, M, L), True where masked.
+            visible (torch.Tensor): Long, (N * M, K), places of the visible
+                ones.
+
+        Returns:
+            torch.Tensor: Tokens of shape (N * M, K, D).
+
+        Raises:
+            ValueError: If the backbone's features have another shape than
+                (N, M, D, T', V).
+        """
+        if self.masked_patches is None:
+            return self.backbone.encode(keypoint.flatten(0, 1), visible)
+        features = self.backbone(self.masked_patches(keypoint, mask))
+        segments = keypoint.shape[2] // self.neck.t_patch_size
+        tokens = features_to_tokens(features, keypoint, segments)
+        return gather_tokens(tokens, visible)
 
 
 @MODELS.register_module()
-class MAMP(BaseModel):
+class MAMP(MaskedMotionPrediction, BaseModel):
     """Masked motion prediction: the pre-training model (paper's figure).
 
     The visible tokens are encoded, the decoder predicts a patch for every
-    token, and the head compares the masked ones with the motion. Which
-    tokens are masked is decided in the data pipeline; the model is a
-    function of the skeletons and ``data_sample.mask``.
+    token, and the head compares the masked ones with the motion: see
+    :meth:`MaskedMotionPrediction.loss`.
 
     :class:`MAMPTransformer` encodes the visible tokens alone. Any other
     backbone of (N, M, T, V, C) -> (N, M, D, T', V), such as the toolbox's
@@ -32,14 +191,16 @@ class MAMP(BaseModel):
     Args:
         backbone (dict): Config of the encoder.
         neck (dict): Config of the decoder, :class:`MAMPDecoder`. Arguments
-            that it shares with the encoder are taken from there.
+            that it shares with encoder and head are taken from there.
         head (dict): Config of target and loss,
-            :class:`MotionPredictionHead`; ``t_patch_size`` likewise.
+            :class:`MotionPredictionHead`; ``t_patch_size`` and
+            ``num_coords`` likewise.
         data_preprocessor (dict, optional): Defaults to None, which is
             ``dict(type='SkeletonDataPreprocessor')``.
-        compile_cfg (dict, optional): Arguments of ``torch.compile`` for the
-            function from skeletons and masks to the losses. Defaults to
-            None, which does not compile.
+        compile_cfg (dict, optional): Arguments of ``torch.compile`` for
+            decoder and encoder, of a transformer its blocks. They are
+            compiled when they first run; copies, pickled ones too, compile
+            anew. Defaults to None, which does not compile.
     """
 
     def __init__(
@@ -54,31 +215,22 @@ class MAMP(BaseModel):
             data_preprocessor = dict(type='SkeletonDataPreprocessor')
         super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
         self.backbone = MODELS.build(backbone)
-        self.neck, self.head, self.masked_patches = build_motion_prediction(
-            self.backbone, neck, head
-        )
-        self._tensor_losses = self._losses
-        if compile_cfg is not None:
-            self._tensor_losses = torch.compile(self._losses, **compile_cfg)
+        self.build_motion_prediction(neck, head)
+        self.compile_cfg = compile_cfg
+        self._compile_modules()
 
-    def loss(
-        self, inputs: torch.Tensor, data_samples: SampleList
-    ) -> dict[str, torch.Tensor]:
-        """Encode the visible tokens, decode, compare the masked ones.
+    def _compile_modules(self) -> None:
+        if self.compile_cfg is not None:
+            encoder = self.backbone
+            if self.masked_patches is None:
+                encoder = self.backbone.blocks
+            for module in (encoder, self.neck):
+                module.compile(**self.compile_cfg)
 
-        Args:
-            inputs (torch.Tensor): Skeletons of shape (N, 1, M, T, V, C).
-            data_samples (list[ActionDataSample]): N samples, each with a
-                ``mask`` of shape (M, L).
-
-        Returns:
-            dict[str, torch.Tensor]: The losses of the head.
-        """
-        keypoint, mask = self._unpack(inputs, data_samples)
-        if self.head.ignore_absent and self.masked_patches is None:
-            keypoint, mask = present_persons(keypoint, mask)
-        visible = visible_index(mask.flatten(0, 1))
-        return self._tensor_losses(keypoint, mask, visible)
+    def __setstate__(self, state: dict) -> None:
+        # The state of a module has no compiled functions.
+        super().__setstate__(state)
+        self._compile_modules()
 
     def predict(
         self, inputs: torch.Tensor, data_samples: SampleList
@@ -93,10 +245,11 @@ class MAMP(BaseModel):
         Returns:
             list[ActionDataSample]: The samples with ``pred_motion`` (for
             the joint target ``pred_joint``), (M, T, V, C) in the skeleton's
-            units, and ``masked_errors`` (M, 3) as summed by
+            units (with ``num_coords``, so many channels), and
+            ``masked_errors`` (M, 3) as summed by
             :meth:`MotionPredictionHead.errors`.
         """
-        keypoint, mask = self._unpack(inputs, data_samples)
+        keypoint, mask = self.unpack(inputs, data_samples)
         pred = self._predict_patches(keypoint, mask)
         keypoint, mask = keypoint.flatten(0, 1), mask.flatten(0, 1)
         field = f'pred_{self.head.target}'
@@ -109,6 +262,31 @@ class MAMP(BaseModel):
             sample.set_field(motion.clone(), field)
             sample.set_field(error.clone(), 'masked_errors')
         return data_samples
+
+    def extract_feat(
+        self, inputs: torch.Tensor, stage: str = 'backbone', **kwargs
+    ) -> tuple[torch.Tensor, dict]:
+        """Features of whole skeletons, as the toolbox's recognisers give.
+
+        Args:
+            inputs (torch.Tensor): Skeletons of shape (N, clips, M, T, V, C).
+            stage (str): ``'backbone'``, the only one. Defaults to
+                ``'backbone'``.
+            kwargs (dict): Unused; part of the toolbox's signature.
+
+        Returns:
+            tuple: Features of shape (N * clips, M, D, T', V), and an empty
+            dict.
+
+        Raises:
+            ValueError: If another stage is asked for.
+        """
+        if stage != 'backbone':
+            raise ValueError(
+                f"stage={stage!r} is not 'backbone': a pre-training model "
+                'has no classification head.'
+            )
+        return self.backbone(inputs.flatten(0, 1)), {}
 
     def forward(
         self,
@@ -136,38 +314,43 @@ class MAMP(BaseModel):
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         if mode == 'tensor':
-            return self._predict_patches(*self._unpack(inputs, data_samples))
+            return self._predict_patches(*self.unpack(inputs, data_samples))
         raise ValueError(
             f"mode={mode!r} is none of 'loss', 'predict' and 'tensor'."
         )
 
-    def _unpack(
-        self, inputs: torch.Tensor, data_samples: SampleList
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Skeletons (N, M, T, V, C) and masks (N, M, L)."""
-        return unpack_masked(inputs, data_samples, self.neck)
-
     def _predict_patches(
-        self,
-        keypoint: torch.Tensor,
-        mask: torch.Tensor,
-        visible: torch.Tensor | None = None,
+        self, keypoint: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
         """(N, M, T, V, C) and (N, M, L) -> (N * M, L, u * C)."""
-        if visible is None:
-            visible = visible_index(mask.flatten(0, 1))
-        return predict_patches(
-            self.backbone,
-            self.masked_patches,
-            self.neck,
-            keypoint,
-            mask,
-            visible,
-        )
+        visible = visible_index(mask.flatten(0, 1))
+        return self.neck(self.encode(keypoint, mask, visible), visible)
 
-    def _losses(
-        self, keypoint: torch.Tensor, mask: torch.Tensor, visible: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """What is worth compiling: tensors in, tensors out."""
-        pred = self._predict_patches(keypoint, mask, visible)
-        return self.head.loss(pred, keypoint.flatten(0, 1), mask.flatten(0, 1))
+
+def share(
+    name: str, cfg: ConfigType, owner: nn.Module, keys: tuple[str, ...]
+) -> dict:
+    """Fill a config with a module's values; refuse contradictions.
+
+    Args:
+        name (str): Name of the config, for the error.
+        cfg (dict): The config.
+        owner (nn.Module): The module.
+        keys (tuple[str]): Attributes to take over, where it has them.
+
+    Returns:
+        dict: The config with these keys.
+
+    Raises:
+        ValueError: If the config says otherwise than the module.
+    """
+    cfg = dict(cfg)
+    for key in keys:
+        own = getattr(owner, key, None)
+        if own is not None and cfg.setdefault(key, own) != own:
+            raise ValueError(
+                f'{name}.{key}={cfg[key]} contradicts the '
+                f'{type(owner).__name__}, whose {key} is {own}: leave it out '
+                f'of the {name}.'
+            )
+    return cfg

@@ -21,8 +21,9 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
     A learned mask token stands in for every masked token; the blocks then
     predict one patch for each token. It serves pre-training alone.
 
-    Inside :class:`MAMP`, every argument that describes the encoder or the
-    skeleton is taken from the encoder where it is not given.
+    Inside :class:`MAMP`, every argument that describes the encoder, the
+    skeleton or the target is taken from encoder and head where it is not
+    given.
 
     Args:
         in_channels (int): Numbers per joint and frame, C. Defaults to 3.
@@ -38,6 +39,9 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         t_patch_size (int): Frames of one patch, u. Defaults to 4.
         drop_path_rate (float): Drop-path rate of the last block, growing
             linearly from 0 at the first. Defaults to 0.
+        num_coords (int, optional): Leading channels that are coordinates,
+            k, of which alone patches are predicted. Defaults to None, all
+            ``in_channels``.
         init_cfg (dict | list[dict], optional): Defaults to None.
     """
 
@@ -56,6 +60,7 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         num_joints: int = 25,
         t_patch_size: int = 4,
         drop_path_rate: float = 0.0,
+        num_coords: int | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -65,6 +70,7 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         self.num_frames = num_frames
         self.num_joints = num_joints
         self.t_patch_size = t_patch_size
+        self.num_coords = num_coords
         self.num_tokens = segments * num_joints
 
         self.embed = nn.Linear(embed_dims, D)
@@ -75,7 +81,7 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
             depth, D, num_heads, mlp_ratio, drop_path_rate
         )
         self.norm = nn.LayerNorm(D)
-        self.pred = nn.Linear(D, t_patch_size * in_channels)
+        self.pred = nn.Linear(D, t_patch_size * (num_coords or in_channels))
         init_transformer_weights(self)
 
     def forward(
@@ -88,7 +94,8 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
             visible (torch.Tensor): Long, (B, K), their places among the L.
 
         Returns:
-            torch.Tensor: Predicted patches, (B, L, u * C).
+            torch.Tensor: Predicted patches, (B, L, u * C), or (B, L,
+            u * k).
 
         Raises:
             ValueError: If the tokens have another width than D.

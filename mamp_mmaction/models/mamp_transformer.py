@@ -5,7 +5,7 @@ from mmengine.model import BaseModule
 
 from mamp_mmaction.patches import num_segments, patchify
 
-from .distinct_persons import distinct_persons
+from .distinct_persons import distinct_persons, is_traced
 from .layers import (
     init_transformer_weights,
     learned_embedding,
@@ -23,10 +23,6 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
     backbone it takes and gives what the toolbox's GCNs do, so that
     ``RecognizerGCN`` runs it with any head; in pre-training,
     :meth:`encode` sees the visible tokens only.
-
-    In eval mode persons that are equal within a sample, such as one body
-    stored twice, and absent persons, all zero, are computed once; the
-    features are the same.
 
     Loading weights of another number of frames interpolates the temporal
     embedding; any other difference in shape is an error.
@@ -46,6 +42,14 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
         keep_ratio (float): Share of a joint's tokens that :meth:`forward`
             encodes, those that move most; the encoder was pre-trained on
             few tokens and does with them. Defaults to 1, all tokens.
+        num_coords (int, optional): Leading channels that are coordinates,
+            whose motion ``keep_ratio`` compares; 2 for 2D with a
+            confidence. Defaults to None, all.
+        distinct_persons (bool): In eval mode compute persons once that are
+            equal within a sample, such as one body stored twice, and absent
+            persons, all zero. The features are the same. While a model is
+            traced, compiled or exported everybody is computed: who is equal
+            depends on the data. Defaults to True.
         init_cfg (dict | list[dict], optional): Such as
             ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
             Defaults to None.
@@ -63,6 +67,8 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
         t_patch_size: int = 4,
         drop_path_rate: float = 0.0,
         keep_ratio: float = 1.0,
+        num_coords: int | None = None,
+        distinct_persons: bool = True,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -79,6 +85,8 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
         self.num_frames = num_frames
         self.num_joints = num_joints
         self.t_patch_size = t_patch_size
+        self.num_coords = num_coords
+        self.distinct_persons = distinct_persons
         # Segments that every joint keeps.
         self.kept_segments = max(round(segments * keep_ratio), 1)
 
@@ -104,7 +112,7 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
             torch.Tensor: Features of shape (N, M, D, T / u, V), or with
             ``keep_ratio`` that share of T / u, in order of time.
         """
-        if self.training:
+        if self.training or not self.distinct_persons or is_traced():
             tokens = self._encode_kept(x.flatten(0, 1))  # (N * M, L, D)
         else:
             first, place = distinct_persons(x)
@@ -120,7 +128,7 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
         if self.kept_segments == self.temporal_embed.shape[1]:
             return self.encode(keypoint)
         kept = most_moving_index(
-            keypoint, self.t_patch_size, self.kept_segments
+            keypoint, self.t_patch_size, self.kept_segments, self.num_coords
         )
         return self.encode(keypoint, kept)
 

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from mmaction.registry import MODELS
 from mmengine.model import BaseModule
 
-from mamp_mmaction.patches import patchify, unpatchify
+from mamp_mmaction.patches import coordinates, patchify, unpatchify
 
 EPS = 1e-6
 
@@ -42,6 +42,10 @@ class MotionPredictionHead(BaseModule):
         ignore_absent (bool): Leave persons whose coordinates are all zero
             out of the loss; the published results count them.
             Defaults to False.
+        num_coords (int, optional): Leading channels that are coordinates,
+            k: 2 for 2D with a confidence, which is no motion. They alone
+            are the target; for C read k in what follows. Defaults to None,
+            all C.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class MotionPredictionHead(BaseModule):
         norm_target: bool = True,
         t_patch_size: int = 4,
         ignore_absent: bool = False,
+        num_coords: int | None = None,
     ) -> None:
         super().__init__()
         if target not in ('motion', 'joint'):
@@ -64,6 +69,7 @@ class MotionPredictionHead(BaseModule):
         self.norm_target = norm_target
         self.t_patch_size = t_patch_size
         self.ignore_absent = ignore_absent
+        self.num_coords = num_coords
 
     def loss(
         self, pred: torch.Tensor, keypoint: torch.Tensor, mask: torch.Tensor
@@ -150,7 +156,7 @@ class MotionPredictionHead(BaseModule):
         return unpatchify(pred, self.t_patch_size, keypoint.shape[2])
 
     def _raw_patches(self, keypoint: torch.Tensor) -> torch.Tensor:
-        keypoint = keypoint.float()
+        keypoint = coordinates(keypoint.float(), self.num_coords)
         if self.target == 'motion':
             if self.motion_stride >= keypoint.shape[1]:
                 raise ValueError(

@@ -6,29 +6,26 @@ import torch.nn as nn
 from mmaction.models import RecognizerGCN
 from mmaction.registry import MODELS
 from mmaction.utils import ConfigType, SampleList
+from mmengine.dist import get_world_size
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..datasets.skeleton_dataset import UNLABELLED
-from .masked_prediction import (
-    build_motion_prediction,
-    predict_patches,
-    unpack_masked,
-)
-from .visible_tokens import visible_index
+from .mamp import MaskedMotionPrediction
 
 # A BatchNorm cannot train on a single sample.
 LEAST_SAMPLES = 2
 
 
 @MODELS.register_module()
-class RecognizerMAMP(RecognizerGCN):
+class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
     """The toolbox's ``RecognizerGCN`` with MAMP as an auxiliary loss.
 
     In training the backbone classifies the whole skeletons and also predicts
     the motion of masked patches, as :class:`MAMP` does with it. Samples
     without a label (``SkeletonDataset(unlabelled='keep')``) count in the
     auxiliary loss alone. In evaluation it is a plain recogniser, and its
-    ``backbone`` and ``cls_head`` weights are those of one.
+    ``backbone`` and ``cls_head`` weights are those of one; ``backbone``,
+    ``neck`` and ``head`` are those of :class:`MAMP`.
 
     Args:
         backbone (dict): Config of the backbone, any that :class:`MAMP`
@@ -55,10 +52,13 @@ class RecognizerMAMP(RecognizerGCN):
                 f'motion_weight={motion_weight} must not be negative.'
             )
         super().__init__(backbone, cls_head=cls_head, **kwargs)
-        self.motion_neck, self.motion_head, self.masked_patches = (
-            build_motion_prediction(self.backbone, motion_neck, motion_head)
-        )
+        self.build_motion_prediction(motion_neck, motion_head)
         self.motion_weight = motion_weight
+
+    @property
+    def with_neck(self) -> bool:
+        """bool: False, since no features go through MAMP's decoder."""
+        return False
 
     def loss(
         self, inputs: torch.Tensor, data_samples: SampleList, **kwargs
@@ -76,19 +76,9 @@ class RecognizerMAMP(RecognizerGCN):
             labelled sample ``loss_cls`` is 0.
         """
         losses = self._classification_loss(inputs, data_samples)
-        keypoint, mask = unpack_masked(inputs, data_samples, self.motion_neck)
-        persons, masks = keypoint.flatten(0, 1), mask.flatten(0, 1)
         with frozen_running_statistics(self.backbone):
-            pred = predict_patches(
-                self.backbone,
-                self.masked_patches,
-                self.motion_neck,
-                keypoint,
-                mask,
-                visible_index(masks),
-            )
-        motion = self.motion_head.loss(pred, persons, masks)
-        key = f'loss_{self.motion_head.target}'
+            motion = super().loss(inputs, data_samples)
+        key = f'loss_{self.head.target}'
         motion[key] = self.motion_weight * motion[key]
         return {**losses, **motion}
 
@@ -100,16 +90,23 @@ class RecognizerMAMP(RecognizerGCN):
             for i, sample in enumerate(data_samples)
             if (sample.gt_label != UNLABELLED).all()
         ]
-        # With fewer than two, others fill up; their scores are left out.
+        if not labelled:
+            return dict(loss_cls=self._no_loss(inputs))
+        # A single one is joined by another, whose scores are left out.
         others = [i for i in range(len(data_samples)) if i not in labelled]
         rows = labelled + others[: max(LEAST_SAMPLES - len(labelled), 0)]
         features, _ = self.extract_feat(inputs[rows])
         scores = self.cls_head(features)
-        if not labelled:
-            return dict(loss_cls=0 * scores.sum())
         return self.cls_head.loss_by_feat(
             scores[: len(labelled)], [data_samples[i] for i in labelled]
         )
+
+    def _no_loss(self, inputs: torch.Tensor) -> torch.Tensor:
+        """A classification loss of 0 that leaves the head as it is."""
+        if get_world_size() > 1:
+            # DDP waits for a gradient of every parameter.
+            return 0 * sum(p.sum() for p in self.cls_head.parameters())
+        return inputs.new_zeros(())
 
 
 @contextmanager

@@ -1,8 +1,63 @@
-"""The places of the tokens that the encoder sees."""
+"""Masks of a batch, and the places of the tokens that the encoder sees."""
 
 import torch
+from mmaction.utils import SampleList
 
-from mamp_mmaction.patches import patchify
+from mamp_mmaction.motion_mask import motion_intensity
+
+from ..datasets.sample_name import sample_name
+
+
+def stack_masks(
+    data_samples: SampleList, shape: tuple[int, int]
+) -> torch.Tensor:
+    """The masks of a batch.
+
+    Args:
+        data_samples (list[ActionDataSample]): N samples with a ``mask``.
+        shape (tuple[int]): Shape that each must have, (M, L).
+
+    Returns:
+        torch.Tensor: Bool, (N, M, L), True where a token is masked.
+
+    Raises:
+        ValueError: If a mask is absent or has another shape; its sample is
+            named.
+    """
+    for index, sample in enumerate(data_samples):
+        name = sample_name(sample, index)
+        if 'mask' not in sample:
+            raise ValueError(
+                f'There is no mask with {name}: end the pipeline with '
+                'FormatGCNInput, MotionAwareMask and PackActionInputs('
+                "algorithm_keys=('mask', ))."
+            )
+        if tuple(sample.mask.shape) != shape:
+            raise ValueError(
+                f'The mask of {name} has shape {tuple(sample.mask.shape)}, '
+                f'but its skeleton needs (persons, tokens) = {shape}: '
+                'MotionAwareMask and the model must agree on t_patch_size.'
+            )
+    return torch.stack([sample.mask for sample in data_samples])
+
+
+def present_persons(
+    keypoint: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Leave out absent persons, whose coordinates are all zero.
+
+    Args:
+        keypoint (torch.Tensor): Skeletons of shape (N, M, T, V, C).
+        mask (torch.Tensor): Bool, (N, M, L).
+
+    Returns:
+        tuple[torch.Tensor]: Skeletons (P, 1, T, V, C) and masks (P, 1, L) of
+        the P present persons, of the first one if nobody is present.
+    """
+    keypoint, mask = keypoint.flatten(0, 1), mask.flatten(0, 1)
+    present = keypoint.flatten(1).any(dim=1)
+    present[0] |= ~present.any()
+    return keypoint[present][:, None], mask[present][:, None]
 
 
 def visible_index(mask: torch.Tensor) -> torch.Tensor:
@@ -30,27 +85,30 @@ def visible_index(mask: torch.Tensor) -> torch.Tensor:
 
 
 def most_moving_index(
-    keypoint: torch.Tensor, t_patch_size: int, segments: int
+    keypoint: torch.Tensor,
+    t_patch_size: int,
+    segments: int,
+    num_coords: int | None = None,
 ) -> torch.Tensor:
     """Places of the tokens in which every joint moves most.
 
-    The motion of a token is its mean absolute change since the segment
-    before, as in the motion-aware mask. Each joint keeps as many, so that
-    heads still find joints in their places.
+    Each joint keeps as many, so that heads still find joints in their
+    places.
 
     Args:
         keypoint (torch.Tensor): Skeletons of shape (B, T, V, C).
         t_patch_size (int): Frames of one patch, u.
         segments (int): Segments that each joint keeps, at most T / u.
+        num_coords (int, optional): Leading channels whose motion counts.
+            Defaults to None, all.
 
     Returns:
         torch.Tensor: Long, (B, segments * V), in order of time for each
         joint, which is ``place % V`` as always.
     """
     V = keypoint.shape[2]
-    patches = patchify(keypoint, t_patch_size).unflatten(1, (-1, V))
-    motion = patches.diff(dim=1).abs().mean(dim=3)  # (B, T / u - 1, V)
-    motion = torch.cat([motion[:, :1], motion], dim=1)
+    motion = motion_intensity(keypoint, t_patch_size, num_coords)
+    motion = motion.unflatten(1, (-1, V))  # (B, T / u, V)
     kept = motion.topk(segments, dim=1).indices.sort(dim=1).values
     return (kept * V + torch.arange(V, device=kept.device)).flatten(1)
 

@@ -39,6 +39,9 @@ class MotionAwareMask(BaseTransform):
             number and on the sample alone, so that validation losses can be
             compared between epochs and runs. None draws a new mask every
             time. Defaults to None.
+        num_coords (int, optional): Leading channels that are coordinates
+            and whose motion counts; 2 for 2D with a confidence. Defaults to
+            None, all.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class MotionAwareMask(BaseTransform):
         tau: float = 0.8,
         t_patch_size: int = 4,
         seed: int | None = None,
+        num_coords: int | None = None,
     ) -> None:
         num_visible_tokens(10**9, mask_ratio)
         if not tau >= 0:
@@ -55,11 +59,19 @@ class MotionAwareMask(BaseTransform):
         self.tau = tau
         self.t_patch_size = t_patch_size
         self.seed = seed
+        self.num_coords = num_coords
 
     def _uniform(self, results: dict, shape: tuple) -> np.ndarray:
         """Noise in [0, 1), (M, L)."""
         if self.seed is None:
             return np.random.random(shape)
+        if 'sample_idx' not in results:
+            raise ValueError(
+                f'MotionAwareMask(seed={self.seed}) draws the mask of '
+                f'{sample_name(results)} from its sample_idx, which it does '
+                'not have: data sets add it; do so too where you call the '
+                'pipeline yourself, or leave out the seed.'
+            )
         rng = np.random.default_rng([self.seed, results['sample_idx']])
         return rng.random(shape)
 
@@ -74,7 +86,8 @@ class MotionAwareMask(BaseTransform):
 
         Raises:
             ValueError: If the sample, which is named, has several clips,
-                or is not laid out by ``FormatGCNInput``.
+                or is not laid out by ``FormatGCNInput``, or lacks
+                ``sample_idx`` where there is a seed.
         """
         keypoint = results['keypoint']
         if keypoint.ndim != 5 or keypoint.shape[0] != 1:
@@ -92,6 +105,7 @@ class MotionAwareMask(BaseTransform):
             mask_ratio=self.mask_ratio,
             tau=self.tau,
             t_patch_size=self.t_patch_size,
+            num_coords=self.num_coords,
         )
         results['mask'] = torch.from_numpy(mask)
         return results
@@ -100,5 +114,5 @@ class MotionAwareMask(BaseTransform):
         return (
             f'{type(self).__name__}(mask_ratio={self.mask_ratio}, '
             f'tau={self.tau}, t_patch_size={self.t_patch_size}, '
-            f'seed={self.seed})'
+            f'seed={self.seed}, num_coords={self.num_coords})'
         )
