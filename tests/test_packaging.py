@@ -1,0 +1,146 @@
+"""The wheel: what is in it, and a user's run without the checkout."""
+
+import ast
+import re
+import shutil
+import sys
+import zipfile
+from email.parser import Parser
+from importlib.metadata import packages_distributions
+
+import pytest
+import synthetic
+from packaging.requirements import Requirement
+from processes import ROOT, run_successfully
+
+# Commands for maintainers, which stay in the repository.
+NOT_SHIPPED = {'tools/benchmark_speed.py'}
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    """The folder of a wheel, built where an older build has left files."""
+    folder = tmp_path_factory.mktemp('wheel')
+    source = folder / 'source'
+    skipped = shutil.ignore_patterns('__pycache__')
+    for name in ('mamp_mmaction', 'configs', 'tools', 'tests', 'docs'):
+        shutil.copytree(ROOT / name, source / name, ignore=skipped)
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy2(path, source)
+    for name in ('build/lib/mamp_mmaction', 'tools/__pycache__'):
+        (source / name).mkdir(parents=True)
+        (source / name / 'left.py').touch()
+    run_successfully(
+        *('-m', 'pip', 'wheel', '--quiet', '--no-deps'),
+        *('--no-build-isolation', '--wheel-dir', folder, source),
+    )
+    (path,) = folder.glob('*.whl')
+    with zipfile.ZipFile(path) as file:
+        file.extractall(folder / 'site')
+    return folder / 'site'
+
+
+def files(folder):
+    """All files below a folder but compiled ones, as relative paths."""
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob('*')
+        if path.is_file() and '__pycache__' not in path.parts
+    }
+
+
+@pytest.fixture
+def metadata(wheel):
+    (path,) = wheel.glob('*.dist-info/METADATA')
+    return Parser().parsestr(path.read_text(encoding='utf-8'))
+
+
+def test_wheel_holds_package_configs_and_commands(wheel):
+    mim = {'model-index.yml'}
+    for folder in ('configs', 'tools'):
+        mim |= {f'{folder}/{name}' for name in files(ROOT / folder)}
+    mim -= NOT_SHIPPED
+    expected = {f'.mim/{name}' for name in mim} | files(ROOT / 'mamp_mmaction')
+    assert files(wheel / 'mamp_mmaction') == expected
+    assert {path.name.partition('-')[0] for path in wheel.iterdir()} == {
+        'mamp_mmaction'
+    }
+
+
+def imports(path):
+    """Names of the packages that a script or module imports by name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition('.')[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.partition('.')[0]
+
+
+def test_wheel_declares_what_it_imports(wheel, metadata):
+    """No tool imports another either: they are no packages."""
+    requirements = metadata.get_all('Requires-Dist')
+    declared = {re.match(r'[\w-]+', line)[0] for line in requirements}
+    known = packages_distributions()
+    for path in (wheel / 'mamp_mmaction').rglob('*.py'):
+        if 'configs' in path.parts:
+            continue
+        for name in set(imports(path)) - {'mamp_mmaction'}:
+            if name not in sys.stdlib_module_names:
+                assert declared & set(known.get(name, ())), (path, name)
+
+
+def test_constraints_pin_what_is_declared(metadata):
+    text = (ROOT / 'constraints.txt').read_text(encoding='utf-8')
+    pinned = dict(re.findall(r'^([\w-]+)==(\S+)$', text, re.M))
+    declared = map(Requirement, metadata.get_all('Requires-Dist'))
+    declared = [one for one in declared if one.name != metadata['Name']]
+    assert {one.name for one in declared} == pinned.keys()
+    for one in declared:
+        assert pinned[one.name] in one.specifier, one
+
+
+def test_readme_names_extras_that_exist(metadata):
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    named = re.findall(r'(?:\.|mamp-mmaction)\[([\w,]+)\]', text)
+    extras = set(','.join(named).split(','))
+    assert 'lite' in extras
+    assert extras <= set(metadata.get_all('Provides-Extra'))
+
+
+CONFIG = """
+_base_ = '{configs}/mamp/toy/mamp_1xb32-pretrain-60e_toy-xsub-keypoint-3d.py'
+model = dict(
+    backbone=dict(embed_dims=16, depth=1, num_heads=2),
+    neck=dict(decoder_embed_dims=16))
+train_dataloader = dict(
+    batch_size=8, num_workers=0, persistent_workers=False,
+    dataset=dict(ann_file='data.pkl'))
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False,
+    dataset=dict(ann_file='data.pkl'))
+param_scheduler = dict(warmup=0)
+train_cfg = dict(max_epochs=1, val_interval=1)
+"""
+
+
+def test_training_from_the_wheel(wheel, tmp_path):
+    """A config of the wheel trains; nothing is written beside it."""
+    before = files(wheel)
+    synthetic.write(tmp_path / 'data.pkl', synthetic.data_set(16, 8))
+    (tmp_path / 'tiny.py').write_text(
+        CONFIG.format(configs=wheel / 'mamp_mmaction/.mim/configs')
+    )
+    output = run_successfully(
+        '-c',
+        'import mamp_mmaction; print(mamp_mmaction.__file__);'
+        'from mmengine.config import Config;'
+        'from mmengine.runner import Runner;'
+        'config = Config.fromfile("tiny.py"); config.work_dir = "work";'
+        'Runner.from_cfg(config).train()',
+        cwd=tmp_path,
+        path=[wheel],
+    )
+    assert str(wheel / 'mamp_mmaction') in output
+    assert (tmp_path / 'work' / 'epoch_1.pth').exists()
+    assert files(wheel) == before
