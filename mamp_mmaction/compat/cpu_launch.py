@@ -2,14 +2,23 @@
 
 mmengine's launchers select a GPU by rank, take NCCL where a config does, and
 hand a GPU index to DistributedDataParallel. None of that exists on a CPU.
-And gloo's threads may abort a process that has done its work: one that drops
-its last task while Python shuts down asks for the interpreter's lock, is
-ended for it, and ends the process.
+
+And a process that has done its work may never end. A thread of gloo that
+drops the last reference to a tensor that Python knows asks for the
+interpreter's lock. If the main thread meanwhile frees the last owner of the
+process group, DistributedDataParallel's reducer, it holds that lock and waits
+for the thread. Once Python shuts down, asking for the lock aborts the
+process instead. So a process group is never freed, and at exit the lock is
+given away until gloo's threads have dropped what they hold.
 """
 
 import atexit
+import ctypes
 import functools
+import os
+import threading
 import time
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -24,8 +33,10 @@ _LAUNCHERS = {
     for name in ('_init_dist_pytorch', '_init_dist_mpi', '_init_dist_slurm')
 }
 _init_wrapper = MMDistributedDataParallel.__init__
-# Dropping a task takes microseconds; a loaded machine may need longer.
-SECONDS_TO_SETTLE = 0.3
+_THREADS = Path('/proc/self/task')
+# Dropping a tensor takes microseconds; a loaded machine may need longer.
+_POLL, _QUIET_POLLS = 0.01, 5  # seconds, polls in a row
+_LONGEST_WAIT = 5.0  # seconds
 
 
 def is_needed() -> bool:
@@ -38,14 +49,37 @@ def allow_cpu_launch() -> None:
     for name, launch in _LAUNCHERS.items():
         setattr(dist_utils, name, _without_gpu(launch))
     MMDistributedDataParallel.__init__ = _init_on_parameters_device
-    atexit.unregister(_let_gloo_settle)
-    atexit.register(_let_gloo_settle)
 
 
-def _let_gloo_settle() -> None:
-    """Give the interpreter's lock away before Python shuts down."""
-    if dist.is_initialized() and dist.get_backend() == 'gloo':
-        time.sleep(SECONDS_TO_SETTLE)
+def _keep_for_good(group) -> None:
+    """Add a reference that nothing takes away, not even Python's end."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(group))
+    atexit.unregister(_let_threads_finish)
+    atexit.register(_let_threads_finish)
+
+
+def _let_threads_finish() -> None:
+    """Give the interpreter's lock away until all other threads sleep."""
+    deadline = time.monotonic() + _LONGEST_WAIT
+    quiet = 0
+    while quiet < _QUIET_POLLS and time.monotonic() < deadline:
+        time.sleep(_POLL)
+        quiet = 0 if _another_thread_runs() else quiet + 1
+
+
+def _another_thread_runs() -> bool:
+    own = str(threading.get_native_id())
+    # Without /proc, on other systems than Linux, the polls alone must do.
+    threads = os.listdir(_THREADS) if _THREADS.is_dir() else []
+    for thread in set(threads) - {own}:
+        try:
+            stat = Path(_THREADS, thread, 'stat').read_text()
+        except OSError:  # it has ended
+            continue
+        # "id (name) state ...", where the name may hold anything
+        if stat.rpartition(')')[2].split()[0] in 'RD':
+            return True
+    return False
 
 
 def _without_gpu(launch):
@@ -57,6 +91,7 @@ def _without_gpu(launch):
             launch('gloo' if backend == 'nccl' else backend, **kwargs)
         finally:
             torch.cuda.set_device = set_device
+        _keep_for_good(dist.group.WORLD)
         if backend == 'nccl' and get_rank() == 0:
             print_log(
                 'No GPU found: the processes talk through gloo, not nccl.',
@@ -71,3 +106,4 @@ def _init_on_parameters_device(self, module, *args, **kwargs):
     if all(p.device.type == 'cpu' for p in module.parameters()):
         kwargs['device_ids'] = None
     _init_wrapper(self, module, *args, **kwargs)
+    _keep_for_good(self.process_group)
