@@ -28,7 +28,7 @@ def write(folder, name, values):
 
 def convert(msr, raw, *options):
     out = raw.parent / 'out.pkl'
-    msr.main([str(raw), str(out), *map(str, options)])
+    msr.main([str(raw), str(out), '--num-workers=1', *map(str, options)])
     return read_annotations(out)
 
 
@@ -63,7 +63,7 @@ def test_arrays_are_what_the_files_say(msr, tmp_path):
 
 
 def test_frames_without_tracking_are_dropped_whatever_their_confidence(
-    msr, tmp_path
+    msr, tmp_path, capsys
 ):
     values = recording(20)
     values[[0, 5, 6, 19], :, :3] = 0
@@ -74,19 +74,13 @@ def test_frames_without_tracking_are_dropped_whatever_their_confidence(
     write(tmp_path / 'raw', 'a02_s01_e01', lost)
     samples = by_name(convert(msr, tmp_path / 'raw'))
     assert list(samples) == ['a01_s01_e01']
+    printed = capsys.readouterr()
+    assert 'left out, no frame tracked: a02_s01_e01' in printed.err
+    assert 'left out, untracked   1' in printed.out
     kept = np.delete(values, [0, 5, 6, 19], axis=0)[None, ..., :3]
     np.testing.assert_array_equal(
         samples['a01_s01_e01']['keypoint'], kept.astype(np.float32)
     )
-
-
-def test_sequences_without_a_tracked_frame_are_named(msr, tmp_path, capsys):
-    write(tmp_path / 'raw', 'a01_s01_e01', recording())
-    write(tmp_path / 'raw', 'a13_s09_e02', np.zeros((3, 20, 4)))
-    convert(msr, tmp_path / 'raw')
-    captured = capsys.readouterr()
-    assert 'no frame tracked: a13_s09_e02' in captured.err
-    assert '1 without a tracked frame' in captured.out
 
 
 def test_list_selects_sequences_from_the_releases_folder(msr, tmp_path):
@@ -105,72 +99,44 @@ def test_list_selects_sequences_from_the_releases_folder(msr, tmp_path):
         convert(msr, tmp_path / 'raw', '--sequences', wanted)
 
 
-def set_line(number, text):
-    def change(lines):
-        lines[number - 1] = text
-        return lines
-
-    return change
-
-
-BROKEN = {
-    'no number': (set_line(25, '1.0 x 2.0 1.0'), "line 25: '1.0 x 2.0 1.0'"),
-    'three columns': (set_line(3, '1.0 1.0 2.0'), "line 3: '1.0 1.0 2.0'"),
-    'five columns': (set_line(40, '1 1 2 1 9'), "line 40: '1 1 2 1 9'"),
-    'empty line': (set_line(7, ''), "line 7: ''"),
-    'NaN': (set_line(2, '1.0 nan 2.0 1.0'), "line 2: '1.0 nan 2.0 1.0'"),
-    'infinite': (set_line(2, '1 inf 2 1'), "line 2: '1 inf 2 1'"),
-    'truncated': (lambda lines: lines[:-1], '59 lines'),
-    'empty': (lambda lines: [], '0 lines'),
-}
-
-
-@pytest.mark.parametrize('fault', BROKEN)
-def test_broken_file_is_left_out_or_stops(msr, tmp_path, capsys, fault):
-    change, message = BROKEN[fault]
+def test_broken_file_is_named_and_left_out_or_stops(msr, tmp_path, capsys):
     raw = tmp_path / 'raw'
-    write(raw, 'a01_s01_e01', recording(3))
-    write(raw, 'a05_s02_e01', recording(3))
-    path = raw / 'a05_s02_e01_skeleton3D.txt'
-    path.write_text('\n'.join(change(path.read_text().splitlines())))
+    for name in ('a01_s01_e01', 'a01_s01_e02', 'a02_s02_e02', 'a21_s01_e01'):
+        write(raw, name, recording(3))
+    path = raw / 'a02_s02_e02_skeleton3D.txt'
+    lines = path.read_text().splitlines()
+    path.write_text('\n'.join(lines[:-1]))
+    cut = f'{path}: 59 lines are no whole number of frames of 20 lines'
+    path = raw / 'a01_s01_e02_skeleton3D.txt'
+    path.write_text('\n'.join([*lines[:24], '1e39 1 2 1', *lines[25:]]))
+    huge = f"{path}, line 25: '1e39 1 2 1' (4 values), expected 4 finite"
     assert list(by_name(convert(msr, raw))) == ['a01_s01_e01']
     captured = capsys.readouterr()
-    assert f'left out, broken: {path}' in captured.err
-    assert message in captured.err
-    assert '1 broken' in captured.out
+    for message in (cut, huge, "'a21_s01_e01_skeleton3D' names no sequence"):
+        assert message in captured.err
+    assert 'left out, broken      3' in captured.out
 
     (tmp_path / 'out.pkl').unlink()
     with pytest.raises(SystemExit) as stop:
         convert(msr, raw, '--strict')
-    assert str(path) in str(stop.value)
-    assert message in str(stop.value)
+    assert str(stop.value).startswith(f'error: {huge}')
     assert not (tmp_path / 'out.pkl').exists()
 
 
 @pytest.mark.parametrize(
-    'name', ['a21_s01_e01', 'a00_s01_e01', 'a01_s11_e01', 'a1_s01', 'copy']
+    ('make', 'message'),
+    [
+        (lambda raw: None, 'raw: there is no such folder'),
+        (lambda raw: raw.mkdir(), r'raw: holds no \*_skeleton3D'),
+        (
+            lambda raw: write(raw, 'a01_s01_e01', np.zeros((3, 20, 4))),
+            'no usable sequence',
+        ),
+    ],
 )
-def test_file_of_another_name_is_left_out_or_stops(
-    msr, tmp_path, capsys, name
-):
-    write(tmp_path / 'raw', 'a01_s01_e01', recording(3))
-    write(tmp_path / 'raw', name, recording(3))
-    samples = by_name(convert(msr, tmp_path / 'raw'))
-    assert list(samples) == ['a01_s01_e01']
-    assert f"'{name}' names no sequence" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match=f"'{name}' names no sequence"):
-        convert(msr, tmp_path / 'raw', '--strict')
-
-
-def test_folder_without_sequences(msr, tmp_path):
-    (tmp_path / 'raw').mkdir()
-    with pytest.raises(SystemExit, match=r'raw: holds no \*_skeleton3D'):
-        convert(msr, tmp_path / 'raw')
-
-
-def test_nothing_usable_writes_nothing(msr, tmp_path):
-    write(tmp_path / 'raw', 'a01_s01_e01', np.zeros((3, 20, 4)))
-    with pytest.raises(SystemExit, match='no usable sequence'):
+def test_nothing_to_convert(msr, tmp_path, make, message):
+    make(tmp_path / 'raw')
+    with pytest.raises(SystemExit, match=f'error: .*{message}'):
         convert(msr, tmp_path / 'raw')
     assert not (tmp_path / 'out.pkl').exists()
 

@@ -110,7 +110,7 @@ def test_absent_persons_are_not_stored(pku, tmp_path, capsys):
         )
     captured = capsys.readouterr()
     assert 'nobody present: 0002-L_001' in captured.err
-    assert '1 without a person' in captured.out
+    assert 'instances without a person  1' in captured.out
 
 
 def test_first_300_frames_are_kept(pku, tmp_path, capsys):
@@ -193,52 +193,23 @@ def test_training_videos_without_files_are_counted(pku, tmp_path, capsys):
 # ---------------------------------------------------------------------------
 
 
-def change_line(number, change):
-    def change_lines(lines):
-        lines[number - 1] = change(lines[number - 1])
-        return lines
-
-    return change_lines
-
-
-def change_first_number(text):
-    return lambda line: ' '.join([text, *line.split()[1:]])
-
-
-BROKEN_SKELETONS = {
-    'no number': (change_line(3, change_first_number('x')), 'line 3: '),
-    'NaN': (change_line(4, change_first_number('nan')), 'line 4: '),
-    'infinite': (change_line(4, change_first_number('1e99')), 'line 4: '),
-    'empty line': (change_line(2, lambda line: ''), "line 2: ''"),
-    'truncated': (
-        change_line(9, lambda line: ' '.join(line.split()[:100])),
-        '(100 values), expected 150',
-    ),
-    'long line': (change_line(1, lambda line: line + ' 1'), '(151 values)'),
-    'empty': (lambda lines: [], '.txt: is empty'),
-}
-
-
-@pytest.mark.parametrize('fault', BROKEN_SKELETONS)
-def test_broken_skeleton_is_left_out_or_stops(pku, tmp_path, capsys, fault):
-    change, message = BROKEN_SKELETONS[fault]
+def test_broken_skeleton_is_left_out_or_stops(pku, tmp_path, capsys):
     raw = tmp_path / 'raw'
     for name in ('0002-L', '0003-L'):
         write_video(raw, name, video(9), (1, 0, 9), (2, 4, 6))
     write_splits(raw, ['0002-L'])
     path = raw / 'skeleton' / '0003-L.txt'
-    path.write_text('\n'.join(change(path.read_text().splitlines())))
+    path.write_text(path.read_text().replace('\n', '\n1e39 2\n', 1))
     assert names(convert(pku, raw)) == ['0002-L_001', '0002-L_002']
+    message = f"{path}, line 2: '1e39 2' (2 values), expected 150 finite"
     captured = capsys.readouterr()
-    assert f'left out, broken: {path}' in captured.err
-    assert message in captured.err
-    assert '1 broken videos, 0 broken instances' in captured.out
+    assert f'left out, broken: {message}' in captured.err
+    assert 'left out, broken      1' in captured.out
 
     (tmp_path / 'out.pkl').unlink()
     with pytest.raises(SystemExit) as stop:
         convert(pku, raw, '--strict')
-    assert str(path) in str(stop.value)
-    assert message in str(stop.value)
+    assert str(stop.value).startswith(f'error: {message}')
     assert os.listdir(tmp_path) == ['raw']
 
 
@@ -272,7 +243,7 @@ def test_broken_label_leaves_out_its_instance_or_stops(
     captured = capsys.readouterr()
     assert f'left out, broken: {path}, line 2: {row!r}' in captured.err
     assert f'expected {message}' in captured.err
-    assert '0 broken videos, 1 broken instances' in captured.out
+    assert 'instances broken      1' in captured.out
     with pytest.raises(SystemExit) as stop:
         convert(pku, raw, '--strict')
     assert f'{path}, line 2: {row!r}, expected' in str(stop.value)
@@ -292,30 +263,7 @@ def test_file_without_its_counterpart_is_named(pku, tmp_path, capsys, folder):
         convert(pku, raw, '--strict')
 
 
-def test_benchmark_writes_sound_files(pku, load_tool, tmp_path):
-    raw = tmp_path / 'raw'
-    load_tool('data/benchmark_converters').write_pku_files(raw, 2, 80)
-    content = convert(pku, raw, '--strict')
-    shapes = [sample['keypoint'].shape for sample in content['annotations']]
-    assert sorted(shapes) == [(1, 2, 25, 3)] * 26 + [(2, 2, 25, 3)] * 14
-
-
 def test_folder_without_videos(pku, tmp_path):
     (tmp_path / 'raw').mkdir()
     with pytest.raises(SystemExit, match='raw: holds neither skeleton/'):
         convert(pku, tmp_path / 'raw')
-
-
-def test_workers_give_what_one_process_gives(pku, tmp_path, capsys):
-    raw = tmp_path / 'raw'
-    for i in range(6):
-        labels = ((i + 1, 0, 9), (2, 4, 30))
-        write_video(raw, f'{i:04}-L', video(20 + i * 2, seed=i), *labels)
-    write_splits(raw, ['0001-L', '0004-L'])
-    contents = [convert(pku, raw, '--num-workers', n) for n in (1, 3)]
-    assert contents[0]['split'] == contents[1]['split']
-    assert len(names(contents[0])) == 7  # five labels lie beyond the frames
-    for one, three in zip(*(c['annotations'] for c in contents)):
-        assert one['frame_dir'] == three['frame_dir']
-        np.testing.assert_array_equal(one['keypoint'], three['keypoint'])
-    assert capsys.readouterr().err.count('left out, broken') == 10

@@ -1,35 +1,17 @@
 """Progress bars for people, not for log files."""
 
-import io
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from mmengine.utils import ProgressBar
+from rich.console import Console
+from rich.progress import track as rich_track
 
 Item = TypeVar('Item')
 
 
-class Progress(ProgressBar):
-    """A bar on stderr; where that is no terminal, nothing is drawn.
-
-    Args:
-        total (int): Number of updates that finish it.
-    """
-
-    def __init__(self, total: int) -> None:
-        self.is_drawn = sys.stderr.isatty()
-        stream = sys.stderr if self.is_drawn else io.StringIO()
-        super().__init__(total, file=stream)
-
-    def close(self) -> None:
-        """End the bar's line."""
-        if self.is_drawn:
-            print(file=sys.stderr)
-
-
 def track(items: Iterable[Item], total: int) -> Iterator[Item]:
-    """Go through items with a progress bar.
+    """Go through items with a bar on stderr, if that is a terminal.
 
     Args:
         items (Iterable): What to go through.
@@ -38,10 +20,10 @@ def track(items: Iterable[Item], total: int) -> Iterator[Item]:
     Yields:
         The items.
     """
-    progress = Progress(total)
-    try:
-        for item in items:
-            yield item
-            progress.update()
-    finally:
-        progress.close()
+    yield from rich_track(
+        items,
+        description='',
+        total=total,
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
