@@ -1,171 +1,107 @@
 """Convert the MAMP authors' prepared archives to annotation files, and back.
 
-An archive (``NTU60_XSub.npz``, ``NTU120_XSet.npz``, ``PKUv1_XSub.npz`` and
-the like) is one split of a data set: ``x_train`` and ``x_test``, (N, 300,
-150), are the joints of two persons, one after the other, zero in absent
-persons and after the last frame; ``y_train`` and ``y_test``, (N, classes),
-are one-hot.
+An archive (NTU60_XSub.npz, NTU120_XSet.npz, PKUv1_XSub.npz and the like) is
+one split of a data set: x_train and x_test, (N, 300, 150), are the joints of
+two persons, one after the other, zero in absent persons and after the last
+frame; y_train and y_test, (N, classes), are one-hot.
 """
 
 import argparse
-import os
+import lzma
+import math
 import re
+import struct
 import sys
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from mamp_mmaction.datasets.annotation_file import (
-    read_annotations,
-    summarise,
-    write_annotations,
-)
-from mamp_mmaction.datasets.progress import Progress
-from mamp_mmaction.layouts import get_layout
-
-NUM_FRAMES, NUM_PERSONS, NUM_COORDS = 300, 2, 3
-NUM_JOINTS = get_layout('nturgb+d').num_joints
+NUM_FRAMES, NUM_PERSONS, NUM_JOINTS, NUM_COORDS = 300, 2, 25, 3
 ROW_SHAPE = (NUM_FRAMES, NUM_PERSONS * NUM_JOINTS * NUM_COORDS)
 # Split of an annotation file for each part of an archive.
 PARTS = {'train': '{}_train', 'test': '{}_val'}
-SPLIT_IN_NAME = re.compile('xsub|xview|xset', re.IGNORECASE)
-# Rows that are read or written at once: 180 kB each.
-CHUNK = 64
+CHUNK = 64  # rows that are read at once, 180 kB each
+DAMAGES = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,  # a password or an unknown compression
+)
 
 # ---------------------------------------------------------------------------
 # From an archive to annotations
 # ---------------------------------------------------------------------------
 
 
-@dataclass
-class Converted:
-    """What an archive holds, in the annotation format.
-
-    Attributes:
-        split (dict[str, list[str]]): Names by split.
-        annotations (list[dict]): Samples in the order of the archive. A name
-            is the part and the row, such as ``test_000012``.
-        classes (list[str]): Names of the classes, counted from 1.
-        empty (list[str]): Names of samples left out since all of them is 0.
-        rounding (float): The largest change by rounding to float32.
-    """
-
-    split: dict[str, list[str]]
-    annotations: list[dict]
-    classes: list[str]
-    empty: list[str]
-    rounding: float
-
-
-def from_archive(src: Path, split_name: str) -> Converted:
-    """Convert an archive.
-
-    Persons who are never seen and frames after the last one with a person are
-    not stored, everything else is, bit by bit. The coordinates are read a few
-    rows at a time.
+class Array:
+    """An array of an archive, read some rows at a time.
 
     Args:
-        src (Path): The archive.
-        split_name (str): What the names of the two splits begin with.
-
-    Returns:
-        Converted: Annotations with ``keypoint`` (M, T, 25, 3), and the type
-        of the one-hot numbers as ``one_hot_dtype``, which the way back needs.
+        archive (ZipFile): The archive.
+        key (str): The array's name.
 
     Raises:
-        ValueError: The file is no such archive; names the array, and the row
-            where a single one is broken.
-        OSError: The file cannot be read.
+        ValueError: It is no array of numbers, row by row, or not as long as
+            it says.
     """
-    with _open_archive(src) as archive:
-        labels = {part: _read_labels(archive, part) for part in PARTS}
-        widths = {part: array.shape[1] for part, array in labels.items()}
-        if len(set(widths.values())) > 1:
-            raise ValueError(
-                f'{src}: y_train has {widths["train"]} columns, y_test '
-                f'{widths["test"]}; expected one a class in both.'
-            )
-        num_classes = widths['train']
-        converted = Converted(
-            split={form.format(split_name): [] for form in PARTS.values()},
-            annotations=[],
-            classes=[f'A{number + 1:03}' for number in range(num_classes)],
-            empty=[],
-            rounding=0.0,
-        )
-        progress = Progress(sum(map(len, labels.values())))
+
+    def __init__(self, archive: zipfile.ZipFile, key: str) -> None:
+        import numpy as np
+
+        self.where = f'{archive.filename}, {key}'
+        info = archive.getinfo(f'{key}.npy')
+        self._file = archive.open(info)
         try:
-            for part, one_hot in labels.items():
-                names = converted.split[PARTS[part].format(split_name)]
-                _convert_part(
-                    archive, part, one_hot, names, converted, progress
-                )
-        finally:
-            progress.close()
-    return converted
+            version = np.lib.format.read_magic(self._file)
+            self.shape, by_column, self.dtype = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version](self._file)
+        except DAMAGES:
+            raise
+        except Exception as error:  # what a broken header raises is anything
+            raise ValueError(
+                f'{self.where}: is no numpy array of version 1 or 2 ({error}).'
+            ) from error
+        if by_column:
+            raise ValueError(
+                f'{self.where}: is stored column by column, so that its rows '
+                'cannot be read one after the other; save it again from '
+                'numpy.ascontiguousarray.'
+            )
+        if self.dtype.kind not in 'biuf':
+            raise ValueError(
+                f'{self.where}: holds {self.dtype}, expected numbers.'
+            )
+        size = math.prod(self.shape) * self.dtype.itemsize
+        found = info.file_size - self._file.tell()
+        if found != size:
+            raise ValueError(
+                f'{self.where}: has {found} bytes of numbers, expected {size} '
+                f'for the shape {self.shape} that it declares.'
+            )
 
+    def read(self, rows: int):
+        """Return the next rows."""
+        import numpy as np
 
-def _convert_part(
-    archive: zipfile.ZipFile,
-    part: str,
-    one_hot: np.ndarray,
-    names: list[str],
-    converted: Converted,
-    progress: Progress,
-) -> None:
-    """Add one part's samples to ``names`` and ``converted``."""
-    labels = one_hot.argmax(axis=1).tolist()
-    row = 0
-    for values, rounding in _read_rows(archive, f'x_{part}', len(labels)):
-        converted.rounding = max(converted.rounding, rounding)
-        for sample in values:
-            name = f'{part}_{row:06}'
-            if sample.any():
-                keypoint = trim(sample)
-                names.append(name)
-                converted.annotations.append(
-                    {
-                        'frame_dir': name,
-                        'label': labels[row],
-                        'total_frames': keypoint.shape[1],
-                        'keypoint': keypoint,
-                        'one_hot_dtype': one_hot.dtype.str,
-                    }
-                )
-            else:
-                converted.empty.append(name)
-            row += 1
-            progress.update()
-
-
-def trim(sample: np.ndarray) -> np.ndarray:
-    """Take the zeros off that fill a sample up.
-
-    Args:
-        sample (np.ndarray): A row (300, 150) of an archive, float32.
-
-    Returns:
-        np.ndarray: ``keypoint`` (M, T, 25, 3) without the persons after the
-        last one, and the frames after the last one, that hold anything.
-    """
-    # Compared as bits: a negative zero could not be brought back otherwise.
-    bits = sample.view(np.uint32).reshape(NUM_FRAMES, NUM_PERSONS, -1)
-    frames, persons = np.nonzero(bits.any(axis=2))
-    by_person = sample.reshape(
-        NUM_FRAMES, NUM_PERSONS, NUM_JOINTS, NUM_COORDS
-    ).swapaxes(0, 1)
-    return by_person[: persons.max() + 1, : frames.max() + 1].copy()
+        shape = (rows, *self.shape[1:])
+        data = self._file.read(math.prod(shape) * self.dtype.itemsize)
+        return np.frombuffer(data, self.dtype).reshape(shape)
 
 
 @contextmanager
-def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an archive that has all four arrays."""
+def open_archive(path: Path):
+    """Yield the four arrays of an archive by name.
+
+    Raises:
+        ValueError: The file is damaged or lacks one of them.
+        OSError: It cannot be opened.
+    """
     wanted = [f'{letter}_{part}' for part in PARTS for letter in 'xy']
     try:
         with zipfile.ZipFile(path) as archive:
@@ -176,114 +112,163 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
                     f'{path}: lacks {missing} (it has {found[:8]}), expected '
                     f'{wanted}.'
                 )
-            yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            arrays = {key: Array(archive, key) for key in wanted}
+            for part in PARTS:
+                _check_shapes(arrays[f'x_{part}'], arrays[f'y_{part}'])
+            yield arrays
+    except DAMAGES as error:
         raise ValueError(
             f'{path}: cannot be read as an .npz archive ({error}); it is '
             'truncated, damaged or of another format.'
         ) from error
 
 
-@contextmanager
-def _open_array(
-    archive: zipfile.ZipFile, key: str
-) -> Iterator[tuple[zipfile.ZipExtFile, tuple, np.dtype]]:
-    """Yield an array's file at its first number, its shape and its type."""
-    with archive.open(f'{key}.npy') as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, fortran_order, dtype = read_header(file)
-        except (ValueError, KeyError) as error:
-            raise ValueError(
-                f'{archive.filename}, {key}: is no numpy array of version 1 '
-                f'or 2 ({error}).'
-            ) from error
-        if fortran_order:
-            raise ValueError(
-                f'{archive.filename}, {key}: is stored column by column, so '
-                'that its rows cannot be read one after the other; save it '
-                'again from numpy.ascontiguousarray.'
-            )
-        if dtype.kind not in 'biuf':
-            raise ValueError(
-                f'{archive.filename}, {key}: holds {dtype}, expected numbers.'
-            )
-        yield file, shape, dtype
+def _check_shapes(x: Array, y: Array) -> None:
+    if len(y.shape) != 2 or not y.shape[1]:
+        raise ValueError(
+            f'{y.where}: has the shape {y.shape}, expected (samples, classes).'
+        )
+    expected = (y.shape[0], *ROW_SHAPE)
+    if x.shape != expected:
+        raise ValueError(
+            f'{x.where}: has the shape {x.shape}, expected {expected} (a row '
+            f'for each label, {NUM_FRAMES} frames, {NUM_PERSONS} persons x '
+            f'{NUM_JOINTS} joints x {NUM_COORDS} coordinates).'
+        )
+    if x.dtype.kind != 'f' or x.dtype.itemsize < 4:
+        raise ValueError(
+            f'{x.where}: holds {x.dtype}, expected float32 or float64 '
+            '(coarser types have lost the motion between frames).'
+        )
 
 
-def _read_labels(archive: zipfile.ZipFile, part: str) -> np.ndarray:
-    """Read the one-hot labels (N, classes) of a part and check them."""
-    key = f'y_{part}'
-    where = f'{archive.filename}, {key}'
-    with _open_array(archive, key) as (file, shape, dtype):
-        if len(shape) != 2 or not shape[1]:
-            raise ValueError(
-                f'{where}: has the shape {shape}, expected (samples, classes).'
-            )
-        labels = _read_values(file, shape, dtype, where)
-    ones = np.count_nonzero(labels == 1, axis=1)
-    zeros = np.count_nonzero(labels == 0, axis=1)
-    wrong = np.flatnonzero((ones != 1) | (zeros != shape[1] - 1))
+def read_labels(array: Array):
+    """Return the one-hot labels as numbers (N,).
+
+    Raises:
+        ValueError: A row is not one-hot.
+    """
+    one_hot = array.read(array.shape[0])
+    ones, zeros = (one_hot == 1).sum(axis=1), (one_hot == 0).sum(axis=1)
+    others = array.shape[1] - 1
+    wrong = ((ones != 1) | (zeros != others)).nonzero()[0]
     if len(wrong):
         row = wrong[0]
         raise ValueError(
-            f'{where}: {len(wrong)} rows are not one-hot; row {row} has '
+            f'{array.where}: {len(wrong)} rows are not one-hot; row {row} has '
             f'{ones[row]} ones and {zeros[row]} zeros, expected 1 and '
-            f'{shape[1] - 1}.'
+            f'{others}.'
         )
-    return labels
+    return one_hot.argmax(axis=1)
 
 
-def _read_rows(
-    archive: zipfile.ZipFile, key: str, count: int
-) -> Iterator[tuple[np.ndarray, float]]:
-    """Yield rows (n, 300, 150) in float32, and how far they were rounded."""
-    where = f'{archive.filename}, {key}'
-    expected = (count, *ROW_SHAPE)
-    with _open_array(archive, key) as (file, shape, dtype):
-        if shape != expected:
+def read_rows(array: Array):
+    """Yield rows (300, 150) in float32, and how far each was rounded.
+
+    Raises:
+        ValueError: A row holds a number that is none of float32.
+    """
+    import numpy as np
+
+    count = array.shape[0]
+    for begin in range(0, count, CHUNK):
+        read = array.read(min(CHUNK, count - begin))
+        with np.errstate(over='ignore'):
+            values = read.astype(np.float32)
+        finite = np.isfinite(values).all(axis=2)
+        if not finite.all():
+            row, frame = np.argwhere(~finite)[0]
             raise ValueError(
-                f'{where}: has the shape {shape}, expected {expected} (a row '
-                f'for each label, {NUM_FRAMES} frames, {NUM_PERSONS} persons '
-                f'x {NUM_JOINTS} joints x {NUM_COORDS} coordinates).'
+                f'{array.where}: row {begin + row} holds NaN, infinity or a '
+                f'number beyond float32 (frame {frame}); expected zeros for '
+                'absent joints or persons.'
             )
-        if dtype.kind != 'f' or dtype.itemsize < 4:
+        if array.dtype.itemsize > values.itemsize:
+            changes = np.abs(values - read).max(axis=(1, 2))
+        else:
+            changes = np.zeros(len(values))
+        yield from zip(values, changes)
+
+
+def trim(row):
+    """Take the zeros off that fill a sample up.
+
+    Args:
+        row (np.ndarray): A row (300, 150) of an archive, float32.
+
+    Returns:
+        np.ndarray: ``keypoint`` (M, T, 25, 3) without the persons after the
+        last one, and the frames after the last one, that hold anything; None
+        if nothing does.
+    """
+    shape = (NUM_FRAMES, NUM_PERSONS, NUM_JOINTS, NUM_COORDS)
+    if not row.any():
+        return None
+    # Compared as bits: a negative zero could not be brought back otherwise.
+    bits = row.view('u4').reshape(NUM_FRAMES, NUM_PERSONS, -1)
+    frames, persons = bits.any(axis=2).nonzero()
+    by_person = row.reshape(shape).swapaxes(0, 1)
+    return by_person[: persons.max() + 1, : frames.max() + 1].copy()
+
+
+def to_annotations(src: Path, out: Path, split_name: str | None) -> None:
+    """Convert an archive and say what was found.
+
+    Persons who are never seen and frames after the last one with a person are
+    not stored, everything else is, bit by bit. The type of the one-hot
+    numbers is kept as ``one_hot_dtype``, which the way back needs.
+
+    Raises:
+        ValueError: The file is no such archive; names the array, and the row
+            where a single one is broken.
+        OSError: The file cannot be read.
+    """
+    from mamp_mmaction.datasets.annotation_file import (
+        summarise,
+        write_annotations,
+    )
+    from mamp_mmaction.datasets.conversion import make_annotation
+    from mamp_mmaction.datasets.progress import track
+
+    split_name = split_name or derive_split(src)
+    split, annotations, num_empty, rounding = {}, [], 0, 0.0
+    with open_archive(src) as arrays:
+        widths = {part: arrays[f'y_{part}'].shape[1] for part in PARTS}
+        if widths['train'] != widths['test']:
             raise ValueError(
-                f'{where}: holds {dtype}, expected float32 or float64 '
-                '(coarser types have lost the motion between frames).'
+                f'{src}: y_train has {widths["train"]} columns, y_test '
+                f'{widths["test"]}; expected one a class in both.'
             )
-        for begin in range(0, count, CHUNK):
-            rows = min(CHUNK, count - begin)
-            read = _read_values(file, (rows, *ROW_SHAPE), dtype, where)
-            with np.errstate(over='ignore'):
-                values = read.astype(np.float32)
-            finite = np.isfinite(values).all(axis=2)
-            if not finite.all():
-                row, frame = np.argwhere(~finite)[0]
-                raise ValueError(
-                    f'{where}: row {begin + row} holds NaN, infinity or a '
-                    f'number beyond float32 (frame {frame}); expected zeros '
-                    'for absent joints or persons.'
+        for part, form in PARTS.items():
+            names = split[form.format(split_name)] = []
+            y = arrays[f'y_{part}']
+            labels = read_labels(y).tolist()
+            rows = track(read_rows(arrays[f'x_{part}']), len(labels))
+            for number, (label, (row, change)) in enumerate(zip(labels, rows)):
+                name = f'{part}_{number:06}'
+                rounding = max(rounding, change)
+                keypoint = trim(row)
+                if keypoint is None:
+                    print(f'left out, all zero: {name}', file=sys.stderr)
+                    num_empty += 1
+                    continue
+                names.append(name)
+                sample = make_annotation(
+                    name, label, keypoint, one_hot_dtype=y.dtype.str
                 )
-            rounded = dtype.itemsize > values.itemsize
-            yield values, np.abs(values - read).max() if rounded else 0.0
-
-
-def _read_values(
-    file: zipfile.ZipExtFile, shape: tuple, dtype: np.dtype, where: str
-) -> np.ndarray:
-    """Read the next numbers of an array."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    data = file.read(size)
-    if len(data) != size:
-        raise ValueError(
-            f'{where}: ends early, {size - len(data)} bytes are missing.'
+                annotations.append(sample)
+    if not annotations:
+        raise ValueError(f'{src}: no sample holds anything but zeros.')
+    classes = [f'A{number + 1:03}' for number in range(widths['train'])]
+    write_annotations(out, split, annotations, classes)
+    print(summarise(split, annotations))
+    print(f'left out, all zero    {num_empty}')
+    if rounding:
+        print(
+            f'rounded to float32    by at most {rounding:.2g} of the unit of '
+            'the coordinates; an archive that is written from this holds '
+            'float32'
         )
-    return np.frombuffer(data, dtype).reshape(shape)
 
 
 # ---------------------------------------------------------------------------
@@ -291,60 +276,25 @@ def _read_values(
 # ---------------------------------------------------------------------------
 
 
-@dataclass
-class Part:
-    """The samples of ``x_train`` and ``y_train``, or of the others.
-
-    Attributes:
-        samples (list[dict]): Annotations.
-        one_hot_dtype (np.dtype): Type of the one-hot labels.
-        cut (Counter): Samples that have more than an archive holds, by what.
-    """
-
-    samples: list[dict]
-    one_hot_dtype: np.dtype
-    cut: Counter
-
-
-def read_splits(src: Path) -> dict:
-    """Read an annotation file that has splits and annotations.
-
-    Raises:
-        ValueError: It is of another form.
-    """
-    content = read_annotations(src)
-    if isinstance(content, list):
-        raise ValueError(
-            f'{src}: is a list of annotations without splits, expected a dict '
-            "with 'split' and 'annotations'."
-        )
-    for index, sample in enumerate(content['annotations']):
-        if not isinstance(sample, dict):
-            raise ValueError(
-                f'{src}: annotation {index} is a {type(sample).__name__}, '
-                'expected a dict.'
-            )
-    return content
-
-
 def select_parts(
-    src: Path, content: dict, split_name: str, num_classes: int
-) -> dict[str, Part]:
+    src: Path, content: dict | list, split_name: str, num_classes: int
+) -> dict[str, list[dict]]:
     """Take the two splits of an annotation file and check their samples.
 
     Args:
         src (Path): The file, for messages.
-        content (dict): What the file holds.
+        content (dict | list): What the file holds.
         split_name (str): What the names of the two splits begin with.
         num_classes (int): Labels are below it.
 
     Returns:
-        dict[str, Part]: The parts, samples in the order of the annotations.
+        dict[str, list[dict]]: The samples by part, in the order of the
+        annotations.
 
     Raises:
         ValueError: A split is missing, a name in it has not exactly one
-            annotation, or a sample does not fit into an archive. Too many
-            frames or persons are counted instead.
+            annotation, or a sample does not fit into an archive by more than
+            frames or persons that are too many.
     """
     parts = {}
     annotations = content['annotations']
@@ -358,30 +308,26 @@ def select_parts(
                 'of two of them begin with.'
             )
         wanted = set(content['split'][name])
-        for member in content['split'][name]:
+        for member in sorted(wanted, key=str):
             if count[member] != 1:
                 raise ValueError(
                     f'{src}: split {name!r} names {member!r}, which has '
                     f'{count[member]} annotations, expected 1.'
                 )
-        samples = [s for s in annotations if s.get('frame_dir') in wanted]
-        cut = Counter()
-        for sample in samples:
+        parts[part] = [s for s in annotations if s.get('frame_dir') in wanted]
+        for sample in parts[part]:
             _check_sample(src, sample, num_classes)
-            persons, frames = sample['keypoint'].shape[:2]
-            cut[f'more than {NUM_FRAMES} frames'] += frames > NUM_FRAMES
-            cut[f'more than {NUM_PERSONS} persons'] += persons > NUM_PERSONS
-        parts[part] = Part(samples, _one_hot_dtype(src, samples), +cut)
     return parts
 
 
 def _check_sample(src: Path, sample: dict, num_classes: int) -> None:
     """Raise ValueError unless an archive can hold a sample."""
+    import numpy as np
+
     where = f'{src}: sample {sample["frame_dir"]!r}'
     keypoint = sample.get('keypoint')
-    expected = (NUM_JOINTS, NUM_COORDS)
     shape = getattr(keypoint, 'shape', None)
-    if shape is None or len(shape) != 4 or shape[2:] != expected:
+    if shape is None or shape[2:] != (NUM_JOINTS, NUM_COORDS):
         raise ValueError(
             f'{where}: keypoint has the shape {shape}, expected (persons, '
             f'frames, {NUM_JOINTS} joints, {NUM_COORDS} coordinates).'
@@ -392,21 +338,28 @@ def _check_sample(src: Path, sample: dict, num_classes: int) -> None:
             'infinity; expected finite floating-point numbers.'
         )
     label = sample.get('label')
-    if not isinstance(label, (int, np.integer)) or not (
-        0 <= label < num_classes
-    ):
+    whole = isinstance(label, (int, np.integer))
+    if not whole or not 0 <= label < num_classes:
         raise ValueError(
             f'{where}: label is {label!r}, expected 0 to {num_classes - 1}.'
         )
 
 
-def _one_hot_dtype(src: Path, samples: Sequence[dict]) -> np.dtype:
+def count_classes(content: dict) -> int:
+    """Return the number of class names, else the highest label plus 1."""
+    if content.get('classes') is not None:
+        return len(content['classes'])
+    labels = [sample.get('label') for sample in content['annotations']]
+    return 1 + max((int(v) for v in labels if hasattr(v, 'real')), default=-1)
+
+
+def one_hot_type(src: Path, samples: list[dict]):
     """Return the type that the samples' archive had, else float64."""
+    import numpy as np
+
     types = {sample.get('one_hot_dtype') for sample in samples} - {None}
-    if not types:
-        return np.dtype(np.float64)
     try:
-        (dtype,) = {np.dtype(name) for name in types}
+        (dtype,) = {np.dtype(name) for name in types or {'f8'}}
     except (TypeError, ValueError):
         raise ValueError(
             f'{src}: one_hot_dtype is {sorted(map(str, types))}, expected '
@@ -415,45 +368,21 @@ def _one_hot_dtype(src: Path, samples: Sequence[dict]) -> np.dtype:
     return dtype
 
 
-def count_classes(content: dict) -> int:
-    """Return the number of class names, else the highest label plus 1."""
-    if content.get('classes') is not None:
-        return len(content['classes'])
-    labels = [sample.get('label') for sample in content['annotations']]
-    known = [v for v in labels if isinstance(v, (int, np.integer))]
-    return int(max(known, default=-1)) + 1
-
-
-def write_archive(out: Path, parts: dict[str, Part], num_classes: int) -> None:
-    """Write an archive; on failure nothing is left under its name.
+def write_part(archive: zipfile.ZipFile, name: str, samples, one_hot) -> None:
+    """Write the coordinates and labels of one part into an archive.
 
     Args:
-        out (Path): The archive. A missing folder is created.
-        parts (dict[str, Part]): What it is to hold; of longer samples the
-            first 300 frames, of more persons the first two.
-        num_classes (int): Columns of the labels.
+        archive (ZipFile): The archive.
+        name (str): ``'train'`` or ``'test'``.
+        samples (list[dict]): Annotations; of longer ones the first 300
+            frames, of more persons the first two are written.
+        one_hot (np.ndarray): The labels (N, classes).
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f'.{out.name}.{os.getpid()}.tmp')
-    total = sum(len(part.samples) for part in parts.values())
-    progress = Progress(total)
-    try:
-        with zipfile.ZipFile(temporary, 'w') as archive:
-            for name, part in parts.items():
-                _write_coordinates(archive, name, part.samples, progress)
-                _write_labels(archive, name, part, num_classes)
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
-        progress.close()
+    import numpy as np
 
+    from mamp_mmaction.datasets.progress import track
 
-def _write_coordinates(
-    archive: zipfile.ZipFile,
-    name: str,
-    samples: Sequence[dict],
-    progress: Progress,
-) -> None:
+    shape = (NUM_FRAMES, NUM_PERSONS, NUM_JOINTS, NUM_COORDS)
     header = {
         'descr': np.lib.format.dtype_to_descr(np.dtype(np.float32)),
         'fortran_order': False,
@@ -461,37 +390,68 @@ def _write_coordinates(
     }
     with archive.open(f'x_{name}.npy', 'w', force_zip64=True) as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for sample in samples:
-            file.write(fill(sample['keypoint']))
-            progress.update()
-
-
-def fill(keypoint: np.ndarray) -> np.ndarray:
-    """Fill a sample up with zeros.
-
-    Args:
-        keypoint (np.ndarray): Shape (M, T, 25, 3).
-
-    Returns:
-        np.ndarray: A row (300, 150) of an archive, float32, with what of the
-        sample it can hold.
-    """
-    row = np.zeros(
-        (NUM_FRAMES, NUM_PERSONS, NUM_JOINTS, NUM_COORDS), np.float32
-    )
-    kept = keypoint[:NUM_PERSONS, :NUM_FRAMES].swapaxes(0, 1)
-    row[: kept.shape[0], : kept.shape[1]] = kept
-    return row.reshape(ROW_SHAPE)
-
-
-def _write_labels(
-    archive: zipfile.ZipFile, name: str, part: Part, num_classes: int
-) -> None:
-    one_hot = np.zeros((len(part.samples), num_classes), part.one_hot_dtype)
-    for row, sample in zip(one_hot, part.samples):
-        row[sample['label']] = 1
+        for sample in track(samples, len(samples)):
+            row = np.zeros(shape, np.float32)
+            kept = sample['keypoint'][:NUM_PERSONS, :NUM_FRAMES].swapaxes(0, 1)
+            row[: kept.shape[0], : kept.shape[1]] = kept
+            file.write(row)
     with archive.open(f'y_{name}.npy', 'w', force_zip64=True) as file:
         np.lib.format.write_array(file, one_hot, allow_pickle=False)
+
+
+def to_npz(src: Path, out: Path, split_name: str | None, cut: bool) -> None:
+    """Write an archive and say what it holds.
+
+    Raises:
+        ValueError: The file is no annotation file with both splits, or a
+            sample does not fit into an archive.
+        OSError: A file cannot be read or written.
+    """
+    import numpy as np
+
+    from mamp_mmaction.datasets.annotation_file import read_annotations
+    from mamp_mmaction.utils import written_whole
+
+    split_name = split_name or derive_split(out)
+    content = read_annotations(src)
+    if isinstance(content, list) or not all(
+        isinstance(sample, dict) for sample in content['annotations']
+    ):
+        raise ValueError(
+            f'{src}: is a list without splits or holds annotations that are '
+            "no dict, expected a dict with 'split' and 'annotations'."
+        )
+    num_classes = count_classes(content)
+    parts = select_parts(src, content, split_name, num_classes)
+    used = [sample for part in parts.values() for sample in part]
+    persons, frames = (
+        sum(sample['keypoint'].shape[axis] > most for sample in used)
+        for axis, most in enumerate((NUM_PERSONS, NUM_FRAMES))
+    )
+    told = (
+        f'more than {NUM_FRAMES} frames in {frames} samples, more than '
+        f'{NUM_PERSONS} persons in {persons} samples'
+    )
+    if (persons or frames) and not cut:
+        raise ValueError(
+            f'{src}: holds {told}, which an archive cannot. Give --cut to '
+            'leave the frames or persons out that are too many.'
+        )
+    one_hot = {
+        part: np.eye(num_classes, dtype=one_hot_type(src, samples))[
+            [int(sample['label']) for sample in samples]
+        ]
+        for part, samples in parts.items()
+    }
+    with written_whole(out) as path, zipfile.ZipFile(path, 'w') as archive:
+        for part, samples in parts.items():
+            write_part(archive, part, samples, one_hot[part])
+    for part, labels in one_hot.items():
+        print(f'x_{part:<8}{(len(labels), *ROW_SHAPE)} float32')
+        print(f'y_{part:<8}{labels.shape} {labels.dtype}')
+    unused = len(content['annotations']) - len(used)
+    print(f'not used  {unused} annotations in neither split')
+    print(f'cut       {told if cut else "nothing"}')
 
 
 # ---------------------------------------------------------------------------
@@ -505,7 +465,7 @@ def derive_split(path: Path) -> str:
     Raises:
         ValueError: The name holds none of them, or two.
     """
-    found = {match.lower() for match in SPLIT_IN_NAME.findall(path.stem)}
+    found = set(re.findall('xsub|xview|xset', path.stem.lower()))
     if len(found) != 1:
         raise ValueError(
             f'{path}: its name says not which split it is (XSub, XView or '
@@ -515,58 +475,9 @@ def derive_split(path: Path) -> str:
     return found.pop()
 
 
-def to_annotations(src: Path, out: Path, split_name: str | None) -> None:
-    """Convert an archive and say what was found."""
-    found = from_archive(src, split_name or derive_split(src))
-    for name in found.empty:
-        print(f'left out, all zero: {name}', file=sys.stderr)
-    if not found.annotations:
-        raise ValueError(f'{src}: no sample holds anything but zeros.')
-    write_annotations(out, found.split, found.annotations, found.classes)
-    print(summarise(found.split, found.annotations))
-    print(f'left out              {len(found.empty)} all zero')
-    if found.rounding:
-        print(
-            'rounded to float32    by at most '
-            f'{found.rounding:.2g} of the unit of the coordinates; an '
-            'archive that is written from this holds float32'
-        )
-
-
-def to_npz(src: Path, out: Path, split_name: str | None, cut: bool) -> None:
-    """Write an archive and say what it holds."""
-    split_name = split_name or derive_split(out)
-    content = read_splits(src)
-    num_classes = count_classes(content)
-    parts = select_parts(src, content, split_name, num_classes)
-    too_large = sum((part.cut for part in parts.values()), Counter())
-    told = ', '.join(f'{what} in {n} samples' for what, n in too_large.items())
-    if told and not cut:
-        raise ValueError(
-            f'{src}: holds {told}, which an archive cannot. Give --cut to '
-            'leave the frames or persons out that are too many.'
-        )
-    write_archive(out, parts, num_classes)
-    for name, part in parts.items():
-        shape = (len(part.samples), *ROW_SHAPE)
-        print(f'x_{name:<8}{shape} float32')
-        shape = (len(part.samples), num_classes)
-        print(f'y_{name:<8}{shape} {part.one_hot_dtype}')
-    used = sum(len(part.samples) for part in parts.values())
-    unused = len(content['annotations']) - used
-    print(f'not used  {unused} annotations in neither split')
-    print(f'cut       {told or "nothing"}')
-
-
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=(
-            "Convert the MAMP authors' prepared archives (NTU60_XSub.npz, "
-            'NTU120_XSet.npz, PKUv1_XSub.npz and the like) to annotation '
-            'files, and back.'
-        )
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     forth = commands.add_parser(
         'to-annotations',
@@ -591,14 +502,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             'NTU-120, unless the annotation holds it twice.'
         ),
     )
-    for command, src, out in (
-        (forth, '.npz', '.pkl'),
-        (back, '.pkl', '.npz'),
-    ):
+    for command, src, out in ((forth, '.npz', '.pkl'), (back, '.pkl', '.npz')):
+        command.set_defaults(suffix=out)
         command.add_argument('src', type=Path, help=f'file to read ({src})')
-        command.add_argument(
-            'out', type=_file(out), help=f'file to write ({out})'
-        )
+        command.add_argument('out', type=Path, help=f'file to write ({out})')
         command.add_argument(
             '--split',
             metavar='NAME',
@@ -611,31 +518,23 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help=f'keep the first {NUM_FRAMES} frames and {NUM_PERSONS} persons '
         'of samples that have more, instead of stopping',
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.out.suffix != args.suffix:
+        parser.error(f'{args.out} does not end in {args.suffix}')
+    return args
 
 
-def _file(suffix: str):
-    def path(text: str) -> Path:
-        if not text.endswith(suffix):
-            raise argparse.ArgumentTypeError(
-                f'{text!r} does not end in {suffix}'
-            )
-        return Path(text)
-
-    return path
-
-
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv=None) -> None:
     """Convert in either direction."""
     args = parse_args(argv)
-    try:
+    from mamp_mmaction.utils import errors_as_one_line
+
+    with errors_as_one_line():
         if args.command == 'to-annotations':
             to_annotations(args.src, args.out, args.split)
         else:
             to_npz(args.src, args.out, args.split, args.cut)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
-    print(f'Written to {args.out}')
+        print(f'Written to {args.out}')
 
 
 if __name__ == '__main__':
