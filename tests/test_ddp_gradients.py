@@ -1,25 +1,13 @@
 """Several processes compute what one does."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import ddp_gradients
 import torch
+from processes import TORCHRUN, run_successfully
 
 
 def test_two_processes_have_the_gradients_of_one(tmp_path):
     out = tmp_path / 'gradients.pt'
-    script = Path(ddp_gradients.__file__)
-    command = [sys.executable, '-m', 'torch.distributed.run']
-    command += ['--nproc_per_node=2', '--master_port=29633']
-    run = subprocess.run(
-        [*command, str(script), str(out)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr
+    run_successfully(*TORCHRUN, ddp_gradients.__file__, out)
     found = torch.load(out)
     wanted = ddp_gradients.gradients(
         ddp_gradients.build(), *ddp_gradients.batch()

@@ -10,13 +10,12 @@ from pathlib import Path
 import mmaction
 import pytest
 import torch
+from processes import TORCHRUN
 
 TESTS = Path(__file__).parent
 CONFIGS = TESTS.parent / 'configs'
 STGCNPP_CONFIG = next(CONFIGS.glob('stgcnpp/*_toy-*.py'))
 SCRIPTS = Path(mmaction.__path__[0], '.mim', 'tools')
-TORCHRUN = ['-m', 'torch.distributed.run', '--nproc_per_node=2']
-TORCHRUN += ['--master_port=29611']
 
 LOADERS = """
 train_dataloader = dict(
