@@ -9,6 +9,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=20, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     sync_buffers=dict(type='SyncBuffersHook'),
+    finite=dict(type='FiniteCheckHook'),
 )
 
 env_cfg = dict(

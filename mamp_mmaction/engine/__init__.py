@@ -1,4 +1,5 @@
 from .amp_optim_wrapper import AutoAmpOptimWrapper
+from .finite_check_hook import FiniteCheckHook
 from .layer_decay_constructor import MAMPLayerDecayConstructor
 from .linear_probe_hook import LinearProbeHook
 from .representation_probe_hook import RepresentationProbeHook
@@ -6,6 +7,7 @@ from .warmup_cosine_lr import WarmupCosineLR
 
 __all__ = [
     'AutoAmpOptimWrapper',
+    'FiniteCheckHook',
     'LinearProbeHook',
     'MAMPLayerDecayConstructor',
     'RepresentationProbeHook',

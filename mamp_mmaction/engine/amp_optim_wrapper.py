@@ -6,7 +6,6 @@ from functools import partial
 
 import torch
 import torch.nn as nn
-from mmaction.models.heads import BaseHead
 from mmaction.registry import OPTIM_WRAPPERS
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
@@ -52,9 +51,7 @@ class AutoAmpOptimWrapper(OptimWrapper):
     two resumes what the other has saved.
 
     Validation and testing stay float32. Their loops' own ``fp16=True`` is
-    mmengine's: float16 on a GPU; on a CPU bfloat16, of which the toolbox
-    computes no accuracy. The ``--amp`` of its ``train.py`` stands for
-    ``AmpOptimWrapper`` and refuses this type.
+    mmengine's: float16 on a GPU, bfloat16 on a CPU.
 
     Args:
         optimizer (Optimizer): The optimiser; the runner fills it in.
@@ -97,11 +94,10 @@ class AutoAmpOptimWrapper(OptimWrapper):
 def choose_precision(
     model: nn.Module,
 ) -> Callable[[], AbstractContextManager]:
-    """Prepare a model for the best precision that its device has.
+    """The best precision that a model's device has.
 
     Args:
-        model (nn.Module): The model; its classification heads are made to
-            return float32.
+        model (nn.Module): The model.
 
     Returns:
         Callable: Makes the context of one forward pass.
@@ -115,17 +111,4 @@ def choose_precision(
             level=logging.WARNING,
         )
         return nullcontext
-    for module in model.modules():
-        if isinstance(module, BaseHead):
-            module.register_forward_hook(_to_float32)
     return partial(torch.autocast, device.type, dtype=torch.bfloat16)
-
-
-def _to_float32(
-    head: BaseHead, inputs: tuple, scores: torch.Tensor
-) -> torch.Tensor | None:
-    """Class scores as the loss and, through numpy, the accuracy need them.
-
-    Heads that return something else than scores are left alone.
-    """
-    return scores.float() if isinstance(scores, torch.Tensor) else None

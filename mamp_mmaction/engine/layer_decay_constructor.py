@@ -5,6 +5,8 @@ import torch.nn as nn
 from mmaction.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.optim import DefaultOptimWrapperConstructor
 
+from .stand_in import is_stand_in
+
 EMBEDDINGS = ('patch_embed', 'spatial_embed', 'temporal_embed')
 
 
@@ -46,7 +48,8 @@ class MAMPLayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     Args:
         optim_wrapper_cfg (dict): Config of the optimizer wrapper; its
-            ``optimizer`` gives the base ``lr`` and ``weight_decay``.
+            ``optimizer`` gives the base ``lr`` and may give the
+            ``weight_decay``, else it is the optimizer's own.
         paramwise_cfg (dict, optional): ``dict(layer_decay=0.8)``.
             Defaults to None, a layer decay of 1.
     """
@@ -63,6 +66,12 @@ class MAMPLayerDecayConstructor(DefaultOptimWrapperConstructor):
                 f'{self.layer_decay} and {paramwise_cfg}.'
             )
         super().__init__(optim_wrapper_cfg, dict(layer_decay=self.layer_decay))
+        if self.base_lr is None:
+            raise ValueError(
+                "MAMPLayerDecayConstructor scales the optimizer's lr, but "
+                f'optim_wrapper.optimizer={self.optimizer_cfg} has none: add '
+                'lr=....'
+            )
 
     def add_params(
         self, params: list[dict], module: nn.Module, **kwargs
@@ -82,16 +91,17 @@ class MAMPLayerDecayConstructor(DefaultOptimWrapperConstructor):
                 scale = self.layer_decay ** (depth + 1 - layer)
                 groups[scale, param.ndim > 1].append(param)
         for (scale, decays), members in sorted(groups.items(), reverse=True):
-            params.append(
-                dict(
-                    params=members,
-                    lr=self.base_lr * scale,
-                    weight_decay=(self.base_wd or 0.0) * decays,
-                )
-            )
+            group = dict(params=members, lr=self.base_lr * scale)
+            if not decays:
+                group['weight_decay'] = 0.0
+            elif self.base_wd is not None:
+                group['weight_decay'] = self.base_wd
+            params.append(group)
 
     def _encoder_depth(self, module: nn.Module) -> int:
         blocks = getattr(getattr(module, 'backbone', None), 'blocks', None)
+        if is_stand_in(module):
+            return 0
         if blocks is None and self.layer_decay < 1:
             raise ValueError(
                 f'layer_decay={self.layer_decay} needs a model whose backbone '

@@ -6,6 +6,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
+from .stand_in import is_stand_in
+
 
 @HOOKS.register_module()
 class LinearProbeHook(Hook):
@@ -103,6 +105,8 @@ class LinearProbeHook(Hook):
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
+        if is_stand_in(model):
+            return nn.Module()
         if not isinstance(getattr(model, 'backbone', None), nn.Module):
             raise ValueError(
                 'LinearProbeHook freezes model.backbone, but '

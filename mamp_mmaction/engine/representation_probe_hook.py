@@ -1,4 +1,3 @@
-import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,8 @@ from ..evaluation.extraction import (
     ordered_dataloader,
 )
 from ..evaluation.probes import knn_accuracy, linear_accuracy
+from ..utils import written_whole
+from .stand_in import is_stand_in
 
 SCORES = ('knn_top1', 'linear_top1')
 
@@ -117,6 +118,8 @@ class RepresentationProbeHook(Hook):
             ValueError: If the model has no backbone, or an ``EMAHook`` would
                 save other weights than those that are probed.
         """
+        if is_stand_in(runner.model):
+            return
         check_backbone(_unwrapped(runner))
         if self.save_best is None:
             return
@@ -141,9 +144,9 @@ class RepresentationProbeHook(Hook):
                 classified, or the backbone's output has another form than
                 :func:`extract_features` needs.
         """
-        if self.every_n_epochs(
-            runner, self.interval
-        ) or self.is_last_train_epoch(runner):
+        due = self.every_n_epochs(runner, self.interval)
+        due = due or self.is_last_train_epoch(runner)
+        if due and not is_stand_in(runner.model):
             with preserved_random_state():
                 scores = self._probe(runner)
             self._log(runner, scores)
@@ -204,18 +207,14 @@ class RepresentationProbeHook(Hook):
         epoch = runner.epoch + 1
         path = Path(runner.work_dir, self._file_name(epoch))
         if is_main_process():
-            temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-            try:
+            with written_whole(path) as temporary:
                 runner.save_checkpoint(
-                    runner.work_dir,
+                    str(temporary.parent),
                     temporary.name,
                     save_optimizer=False,
                     save_param_scheduler=False,
                     meta=dict(probe=scores),
                 )
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
             if self._best_path not in (None, path):
                 self._best_path.unlink(missing_ok=True)
         self._best_score, self._best_path = score, path

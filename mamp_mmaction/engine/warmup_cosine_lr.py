@@ -119,5 +119,5 @@ class WarmupCosineLR(_ParamScheduler):
 
     def _get_value(self) -> list[float]:
         """Learning rate of every parameter group."""
-        lr = self._lr()
-        return [lr * (initial / self.base_lr) for initial in self.base_values]
+        lr, base = self._lr(), self.base_lr
+        return [lr * (x / base if base else 1.0) for x in self.base_values]

@@ -6,6 +6,9 @@ from .mamp_transformer import MAMPTransformer
 from .motion_prediction_head import MotionPredictionHead
 from .recognizer_mamp import RecognizerMAMP
 from .skeleton_data_preprocessor import SkeletonDataPreprocessor
+from .toolbox_additions import extend_toolbox
+
+extend_toolbox()
 
 __all__ = [
     'MAMP',

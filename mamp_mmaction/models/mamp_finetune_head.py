@@ -35,6 +35,7 @@ class MAMPFinetuneHead(ClassifierHead):
         **kwargs,
     ) -> None:
         super().__init__(num_classes, in_channels, **kwargs)
+        self.num_joints = num_joints
         self.dropout = nn.Dropout(dropout)
         self.fc1 = nn.Linear(num_joints * in_channels, hidden_dims)
         self.bn = nn.BatchNorm1d(hidden_dims)

@@ -1,0 +1,98 @@
+import math
+from collections.abc import Iterable
+
+import torch
+from mmaction.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from ..datasets.sample_name import sample_name
+
+
+@HOOKS.register_module()
+class FiniteCheckHook(Hook):
+    """Stops a training whose loss or weights are not finite.
+
+    NaN spreads from one sample to all weights in a single step, and nothing
+    brings them back. The error comes before a hook saves such weights: the
+    last checkpoint is sound, and training goes on from there once the
+    samples are mended.
+    """
+
+    # Before the hooks that save weights: RepresentationProbeHook (LOW) and
+    # CheckpointHook (VERY_LOW).
+    priority = 'BELOW_NORMAL'
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the weights, which are initialised or loaded by now.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: If a parameter or buffer, which is named, is not
+                finite.
+        """
+        model = runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        _check_weights(model.state_dict().items(), 'The training starts from')
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Check the loss.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch.
+            data_batch (dict, optional): The batch. Defaults to None.
+            outputs (dict, optional): The losses. Defaults to None.
+
+        Raises:
+            ValueError: If the loss is not finite; the samples of the batch
+                are named.
+        """
+        # Waits for the device, but RuntimeInfoHook has already done so.
+        loss = float((outputs or {}).get('loss', 0.0))
+        if math.isfinite(loss):
+            return
+        samples = (data_batch or {}).get('data_samples', [])
+        names = ', '.join(sample_name(x, i) for i, x in enumerate(samples))
+        raise ValueError(
+            f'The loss is {loss} at iteration {runner.iter + 1} (epoch '
+            f'{runner.epoch + 1}). The batch of this process was: {names}. '
+            'Look for coordinates that are huge or not finite; if there are '
+            'none, lower the learning rate. No checkpoint was written since.'
+        )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check the weights that are about to be saved.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): The checkpoint, with ``state_dict``.
+
+        Raises:
+            ValueError: If a parameter or buffer, which is named, is not
+                finite.
+        """
+        _check_weights(
+            checkpoint['state_dict'].items(), 'A checkpoint would hold'
+        )
+
+
+def _check_weights(
+    weights: Iterable[tuple[str, torch.Tensor]], beginning: str
+) -> None:
+    for name, value in weights:
+        if not torch.isfinite(value).all():
+            raise ValueError(
+                f'{beginning} weights that are not finite: the first is '
+                f'{name}. Use an earlier checkpoint.'
+            )
