@@ -29,6 +29,16 @@ class Call:
         """Lets pickle take a call for a function."""
 
 
+class Forged:
+    """Pickles as what ``function`` gives for ``args``, with a state."""
+
+    def __init__(self, *reduced):
+        self.reduced = reduced
+
+    def __reduce__(self):
+        return self.reduced
+
+
 def write_hostile_checkpoints(folder, markers):
     """Write one file of every kind.
 

@@ -1,3 +1,4 @@
+import argparse
 import functools
 import http.server
 import json
@@ -8,14 +9,18 @@ import socket
 import subprocess
 import sys
 import threading
-from collections import OrderedDict
-from pathlib import Path
+import time
+from collections import OrderedDict, defaultdict
+from datetime import datetime, timedelta, timezone
+from fractions import Fraction
+from pathlib import Path, PurePath
 
 import mmengine
 import numpy as np
 import pytest
 import torch
-from hostile_checkpoints import Call, write_hostile_checkpoints
+from hostile_checkpoints import Call, Forged, write_hostile_checkpoints
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
@@ -257,7 +262,9 @@ def test_numpy_values_of_both_majors_load(core, zipped, tmp_path, monkeypatch):
     values = load_checkpoint_file(path)['values']
     for found, expected in zip(values, ARRAYS):
         assert type(found) is type(expected)
-        assert found.dtype == expected.dtype
+        assert found.dtype.newbyteorder('=') == expected.dtype.newbyteorder(
+            '='
+        )
         np.testing.assert_array_equal(found, expected)
     values[0][0, 0] = 7  # an array of the user's own, not a view of the file
 
@@ -365,34 +372,17 @@ def test_history_buffer_keeps_its_methods(tmp_path):
     assert statistics == HistoryBuffer._statistics_methods
 
 
-class Forged:
-    """Pickles as what ``function`` gives for ``args``, with a state."""
-
-    def __init__(self, *reduced):
-        self.reduced = reduced
-
-    def __reduce__(self):
-        return self.reduced
-
-
-OBJECT_FLAGS_OFF = (3, '|', None, None, None, -1, -1, 0)
-FIELD = (3, '|', None, ('a',), {'a': (np.dtype('f8'), 999)}, 8, 1, 0)
-RECONSTRUCT = np.zeros(1).__reduce__()[0]
 FORGED = {
     # numpy would take the eight bytes for the address of an object
-    'dtype of objects': Forged(
-        RECONSTRUCT,
-        (np.ndarray, (0,), b'b'),
-        (
-            1,
-            (1,),
-            Forged(np.dtype, ('O8', False, True), OBJECT_FLAGS_OFF),
-            False,
-            b'\x41' * 8,
+    'dtype of objects': Call(
+        np.float32(0).__reduce__()[0],
+        Forged(
+            np.dtype,
+            ('O8', False, True),
+            (3, '|', None, None, None, -1, -1, 0),
         ),
+        b'\x41' * 8,
     ),
-    # numpy would read far behind the array
-    'dtype with fields': Forged(np.dtype, ('f8', False, True), FIELD),
     'history of a dict': Forged(
         HistoryBuffer,
         (),
@@ -400,12 +390,10 @@ FORGED = {
     ),
     'getattr of a class': Call(getattr, OrderedDict, 'mean'),
     'bytes of a length': Call(bytes, 10),
+    'list of a string': Call(list, 'abc'),
+    'factory': Call(defaultdict, HistoryBuffer),
+    'path of a number': Call(PurePath().__class__, 1),
     'hidden method': Forged(OrderedDict, (), {'items': OrderedDict}),
-    'fewer bytes than elements': Forged(
-        RECONSTRUCT,
-        (np.ndarray, (0,), b'b'),
-        (1, (10**6,), np.dtype('f8'), False, b'\x41' * 8),
-    ),
     'call of a statistic': Call(
         torch._tensor._rebuild_from_type_v2,
         Call(getattr, HistoryBuffer, 'mean'),
@@ -426,15 +414,81 @@ def test_allowed_global_takes_only_what_mmengine_writes(what, tmp_path):
     assert str(path) in str(error.value)
 
 
-def test_globals_allowed_elsewhere_are_refused_here(tmp_path, hostile):
-    path = hostile['eval'][0]
-    before = torch.serialization.get_safe_globals()
-    with torch.serialization.safe_globals([(eval, 'builtins.eval')]):
-        during = torch.serialization.get_safe_globals()
-        with pytest.raises(CheckpointError, match=r'asks for builtins\.eval'):
-            load_checkpoint_file(path)
-        assert set(torch.serialization.get_safe_globals()) == set(during)
-    assert set(torch.serialization.get_safe_globals()) == set(before)
+def test_harmless_metadata_is_plain_data(tmp_path):
+    moment = datetime(2023, 10, 2, tzinfo=timezone(timedelta(hours=2)))
+    counts = defaultdict(list, a=[1])
+    config = Config(dict(model=dict(type='MAMP', depth=8)))
+    values = dict(
+        counts=counts,
+        path=Path('work_dirs', 'run'),
+        moment=moment,
+        args=argparse.Namespace(lr=0.1, out=Path('out'), sizes=np.ones(2)),
+        config=config,
+        model=config.model,
+    )
+    path = tmp_path / 'meta.pth'
+    torch.save(dict(state_dict={}, meta=values), path)
+
+    meta = load_checkpoint_file(path)['meta']
+    assert meta['args'].pop('sizes').tolist() == [1, 1]
+    assert meta == dict(
+        counts={'a': [1]},
+        path=Path('work_dirs', 'run'),
+        moment=moment,
+        args=dict(lr=0.1, out=Path('out')),
+        config=dict(model=dict(type='MAMP', depth=8)),
+        model=dict(type='MAMP', depth=8),
+    )
+    assert type(meta['model']) is type(meta['counts']) is dict
+
+
+def test_globals_that_the_user_allowed_load(tmp_path, hostile):
+    path = tmp_path / 'own.pth'
+    torch.save(dict(state_dict={}, meta=Fraction(1, 3)), path)
+    with pytest.raises(CheckpointError, match=r'asks for fractions\.Fraction'):
+        load_checkpoint_file(path)
+    allowed = [Fraction, (getattr, 'builtins.getattr'), np.dtype]
+    with torch.serialization.safe_globals(allowed):
+        during = set(torch.serialization.get_safe_globals())
+        assert load_checkpoint_file(path)['meta'] == Fraction(1, 3)
+        # The names that stand-ins bear stay theirs.
+        for kind in ('getattr_init', 'object_array'):
+            with pytest.raises(CheckpointError, match='for safety'):
+                load_checkpoint_file(hostile[kind][0])
+        assert set(torch.serialization.get_safe_globals()) == during
+
+
+def test_trust_names_the_file(hostile, tmp_path, monkeypatch):
+    path, _, marker = hostile['subprocess']
+    other = tmp_path / 'other.pth'
+    other.write_bytes(path.read_bytes())
+    names = os.pathsep.join(['none.pth', os.path.relpath(path)])
+    monkeypatch.setenv('MAMP_MMACTION_TRUST_CHECKPOINT', names)
+    with pytest.raises(CheckpointError, match='TRUST_CHECKPOINT'):
+        load_checkpoint_file(other)
+    assert not marker.exists()
+    assert load_checkpoint_file(path)['meta'] == 0  # what touch returned
+    marker.unlink()
+
+
+def test_weights_without_numbers_are_an_error(tmp_path):
+    path = tmp_path / 'meta.pth'
+    state = torch.nn.Linear(2, 2, device='meta').state_dict()
+    torch.save(dict(state_dict=state), path)
+    with pytest.raises(CheckpointError, match="numbers for 'weight'.*'meta'"):
+        load_checkpoint_file(path)
+
+
+def test_shared_parts_are_read_once(tmp_path):
+    value = (np.arange(3),)
+    for _ in range(60):
+        value = (value, value)
+    path = tmp_path / 'shared.pth'
+    torch.save(dict(state_dict={}, meta=value), path)
+    start = time.process_time()
+    found = load_checkpoint_file(path)['meta']
+    assert time.process_time() - start < 5
+    assert found[0] is found[1]
 
 
 # What is no checkpoint
@@ -509,8 +563,18 @@ def test_url_is_downloaded_once(saved, server):
             checkpoint['state_dict'],
             load_checkpoint_file(saved)['state_dict'],
         )
-    names = [path.name for path in server.cache.iterdir()]
-    assert names == ['model-1234.pth']
+    (path,) = server.cache.iterdir()
+    assert path.name.endswith('-model-1234.pth')
+
+
+def test_files_of_one_name_are_told_apart(server):
+    for name in ('first', 'second'):
+        folder = server.folder / name
+        folder.mkdir()
+        torch.save(dict(state_dict={}, name=name), folder / 'w.pth')
+    for name in ('first', 'second'):
+        url = f'{server.url}/{name}/w.pth'
+        assert CheckpointLoader.load_checkpoint(url)['name'] == name
 
 
 @pytest.mark.parametrize('scheme', ['http', 'open-mmlab'])
@@ -557,14 +621,21 @@ def test_refused_connection_names_the_url(server):
 def test_second_process_reads_what_the_first_downloaded(
     saved, server, monkeypatch
 ):
+    url = f'{server.url}/model.pth'
+    served = Path(shutil.copy(saved, server.folder / 'model.pth'))
+    CheckpointLoader.load_checkpoint(url)
+    (cached,) = server.cache.iterdir()
+    content = cached.read_bytes()
+    cached.unlink()
+    served.unlink()
+
     def wait_for_the_first():
-        server.cache.mkdir(parents=True)
-        shutil.copy(saved, server.cache / 'model.pth')
+        cached.write_bytes(content)
 
     monkeypatch.setattr(checkpoint_loading, 'get_dist_info', lambda: (1, 2))
     monkeypatch.setattr(checkpoint_loading, 'barrier', wait_for_the_first)
-    # The server has no such file: only the first process's copy is there.
-    found = CheckpointLoader.load_checkpoint(f'{server.url}/model.pth')
+    # The server has the file no more: only the first process's copy is there.
+    found = CheckpointLoader.load_checkpoint(url)
     expected = load_checkpoint_file(saved)
     assert_same_state(found['state_dict'], expected['state_dict'])
 

@@ -2,60 +2,74 @@
 
 torch's weights-only reader calls an allowed global with any arguments a file
 gives and sets any state a file holds. The real objects trust that state: a
-forged numpy dtype makes array bytes into object pointers, a forged
-HistoryBuffer puts other functions in the place of its methods. So every name
-allowed here means a stand-in that accepts only what mmengine writes and holds
-plain data; :func:`replace_stand_ins` makes the real objects afterwards.
+forged HistoryBuffer puts other functions in the place of its methods. So
+every name allowed here means a stand-in, as in
+:mod:`mamp_mmaction.utils.plain_pickle`, that accepts only what mmengine or
+Python writes. Records of settings become plain dicts.
 """
 
-import re
+import datetime
+from pathlib import Path
 
-import numpy as np
 from mmengine.logging import HistoryBuffer
 
+from ..utils.plain_pickle import (
+    NUMPY_GLOBALS,
+    Array,
+    Function,
+    Refused,
+    StandIn,
+)
+
 _STATISTICS = ('min', 'max', 'current', 'mean')
+_FACTORIES = ('list', 'dict', 'int', 'float', 'str', 'bool', 'tuple')
 
 
-class Refused(Exception):
-    """An allowed name used in a way that no checkpoint needs."""
-
-
-class _Dtype:
-    """``numpy.dtype`` of numbers, booleans and strings: no objects."""
-
-    def __init__(self, code, align=False, copy=False):
-        if not isinstance(code, str) or not re.fullmatch(
-            r'[biufcSU]\d+', code
-        ):
-            raise Refused(f'numpy.dtype({code!r:.40})')
-        self.value = np.dtype(code)
-
-    def __setstate__(self, state):
-        _version, byte_order, *structure = state[:5]
-        if structure != [None, None, None]:
-            raise Refused('numpy.dtype with fields')
-        self.value = self.value.newbyteorder(byte_order)
-
-
-class _Array:
-    """``numpy.ndarray``."""
-
-    def __setstate__(self, state):
-        _version, shape, dtype, is_fortran, data = state
-        order = 'F' if is_fortran else 'C'
-        self.value = _array_from_bytes(shape, dtype, data, order)
-
-
-class _HistoryBuffer:
+class _HistoryBuffer(StandIn):
     """``mmengine.logging.HistoryBuffer``; its statistics are the class's."""
 
     def __setstate__(self, state):
         logs, counts = state['_log_history'], state['_count_history']
-        if not (isinstance(logs, _Array) and isinstance(counts, _Array)):
+        if not (isinstance(logs, Array) and isinstance(counts, Array)):
             raise Refused('HistoryBuffer without arrays')
         self.value = HistoryBuffer(
             logs.value, counts.value, state['max_length']
         )
+
+
+class _Namespace(StandIn):
+    """``argparse.Namespace``, as a dict of its options."""
+
+    def __setstate__(self, state):
+        self.value = _plain_dict(state)
+
+
+class _Config(StandIn):
+    """``mmengine.Config``, as the dict that it holds."""
+
+    def __setstate__(self, state):
+        self.value = state[0]
+
+
+def _plain_dict(items):
+    """``mmengine.ConfigDict``, as a dict."""
+    if type(items) is not dict:
+        raise Refused(f'a {type(items).__name__} for a dict')
+    return items
+
+
+def _default_dict(factory=None):
+    """``collections.defaultdict``, as a dict."""
+    if factory is not None and factory not in _TYPES.values():
+        raise Refused('collections.defaultdict of a function')
+    return {}
+
+
+def _path(*parts):
+    """``pathlib.Path``."""
+    if not all(type(part) is str for part in parts):
+        raise Refused('pathlib.Path of other than strings')
+    return Path(*parts)
 
 
 def _statistic(owner, name):
@@ -69,76 +83,30 @@ def _statistic(owner, name):
     return name
 
 
-def _empty_bytes():
-    """``builtins.bytes``, by which pickle writes the bytes of no elements."""
-    return b''
+def _no_call(*args):
+    """A built-in type that is named, never called."""
+    raise Refused('a call of a built-in type')
 
 
-def _reconstruct(subtype, shape, type_code):
-    """``numpy.core.multiarray._reconstruct``."""
-    if subtype is not _Array:
-        raise Refused('numpy.core.multiarray._reconstruct of another class')
-    return _Array()
+_TYPES = {f'builtins.{name}': Function(_no_call) for name in _FACTORIES}
 
-
-def _scalar(dtype, data):
-    """``numpy.core.multiarray.scalar``."""
-    return _array_from_bytes((), dtype, data)[()]
-
-
-def _array_from_bytes(shape, dtype, data, order='C'):
-    if not isinstance(dtype, _Dtype):
-        raise Refused('a numpy array without a numpy.dtype')
-    array = np.ndarray(shape, dtype.value, data, order=order)
-    if array.nbytes != len(data):
-        raise ValueError(f'{len(data)} bytes for an array of shape {shape}')
-    return array.copy(order='K')
-
-
-# numpy 2 renamed numpy.core; files of both are about.
-ALLOWED_GLOBALS = [
-    (_HistoryBuffer, 'mmengine.logging.history_buffer.HistoryBuffer'),
-    (_statistic, 'builtins.getattr'),
-    (_empty_bytes, 'builtins.bytes'),
-    (_Array, 'numpy.ndarray'),
-    (_Dtype, 'numpy.dtype'),
-    (_reconstruct, 'numpy.core.multiarray._reconstruct'),
-    (_reconstruct, 'numpy._core.multiarray._reconstruct'),
-    (_scalar, 'numpy.core.multiarray.scalar'),
-    (_scalar, 'numpy._core.multiarray.scalar'),
-]
-
-
-def replace_stand_ins(value):
-    """Put the real objects into what was read, in place where possible.
-
-    Args:
-        value: What the weights-only reader returned under
-            :data:`ALLOWED_GLOBALS`.
-
-    Returns:
-        The same with numpy's and mmengine's objects in it.
-
-    Raises:
-        Refused: If a dict carries attributes that would hide its methods.
-    """
-    return _replace(value, seen=set())
-
-
-def _replace(value, seen):
-    if isinstance(value, (_Dtype, _Array, _HistoryBuffer)):
-        return value.value
-    if type(value) is tuple:
-        return tuple(_replace(item, seen) for item in value)
-    if id(value) in seen:
-        return value
-    seen.add(id(value))
-    if isinstance(value, dict):
-        if set(getattr(value, '__dict__', ())) - {'_metadata'}:
-            raise Refused('collections.OrderedDict with attributes')
-        # Unbound: keys and items can be looked up on the class alone.
-        for key, item in dict.items(value):
-            value[key] = _replace(item, seen)
-    elif isinstance(value, list):
-        value[:] = [_replace(item, seen) for item in value]
-    return value
+# Names of torch itself, such as OrderedDict, cannot be changed here.
+ALLOWED_GLOBALS = {
+    **NUMPY_GLOBALS,
+    **_TYPES,
+    'mmengine.logging.history_buffer.HistoryBuffer': _HistoryBuffer,
+    'builtins.getattr': Function(_statistic),
+    'argparse.Namespace': _Namespace,
+    'mmengine.config.config.Config': _Config,
+    'mmengine.config.config.ConfigDict': Function(_plain_dict),
+    'collections.defaultdict': Function(_default_dict),
+    **{
+        f'{module}.{flavour}Path': Function(_path)
+        for module in ('pathlib', 'pathlib._local')
+        for flavour in ('Posix', 'PurePosix', 'Windows', 'PureWindows')
+    },
+    **{
+        f'datetime.{name}': Function(getattr(datetime, name))
+        for name in ('datetime', 'date', 'time', 'timedelta', 'timezone')
+    },
+}

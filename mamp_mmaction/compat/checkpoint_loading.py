@@ -4,11 +4,19 @@ mmengine calls ``torch.load`` without a word about safety. Before torch 2.6
 that runs what a file says; since then it refuses the HistoryBuffer and numpy
 values in mmengine's own checkpoints, except in files from the web, which
 ``torch.hub`` still lets run code. Here every file is read with
-``weights_only=True`` and the globals of :mod:`.checkpoint_globals` alone.
+``weights_only=True``, the globals of :mod:`.checkpoint_globals` and those that
+the user has given to :func:`torch.serialization.add_safe_globals`.
+
+A file that asks for more and that you trust, because you wrote it, is read as
+``pickle`` reads it, code and all, if the environment variable
+``MAMP_MMACTION_TRUST_CHECKPOINT`` holds its path (several are separated as in
+``PATH``). There is no way to trust every file.
 """
 
 import contextlib
+import hashlib
 import http.client
+import logging
 import os
 import re
 import shutil
@@ -25,10 +33,12 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import serialization
 
-from .checkpoint_globals import ALLOWED_GLOBALS, Refused, replace_stand_ins
+from ..utils.plain_pickle import Refused, replace_stand_ins
+from .checkpoint_globals import ALLOWED_GLOBALS
 from .pickle_names import current_name, globals_named_in
 
 _SERVER_TIMEOUT = 60  # seconds
+_TRUST = 'MAMP_MMACTION_TRUST_CHECKPOINT'
 
 
 class CheckpointError(RuntimeError):
@@ -49,8 +59,9 @@ def load_checkpoint_file(path, map_location='cpu') -> dict:
     Raises:
         FileNotFoundError: If there is no such file.
         IsADirectoryError: If the path is a folder.
-        CheckpointError: If the file is no checkpoint, or asks for a global
-            that checkpoints have no use for.
+        CheckpointError: If the file is no checkpoint, its tensors hold no
+            numbers, or it asks for a global that checkpoints have no use
+            for.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -128,6 +139,8 @@ def _load_cached_url(url, map_location, model_dir):
     name = Path(urlparse(url).path).name
     if not name:
         raise OSError(f'{url} names no file; expected a URL of a checkpoint.')
+    # Two servers, or two queries, may give one name to different files.
+    name = f'{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}'
     cached = folder / name
     if cached.exists():
         print_log(f'{url} was downloaded before: {cached}', logger='current')
@@ -174,8 +187,15 @@ class _SafeTorch:
 
 
 def _load(file, map_location, source):
+    if _is_trusted(file):
+        print_log(
+            f'{file} may run code: {_TRUST} names it.',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return torch.load(file, map_location, weights_only=False)
     try:
-        with _allowed_globals_alone(), warnings.catch_warnings():
+        with _stand_ins(), warnings.catch_warnings():
             # torch warns of odd formats too; one clear error is enough.
             warnings.simplefilter('ignore')
             checkpoint = torch.load(file, map_location, weights_only=True)
@@ -190,19 +210,49 @@ def _load(file, map_location, source):
     if not isinstance(checkpoint, dict):
         what = f'it holds a {type(checkpoint).__name__}'
         raise CheckpointError(_unreadable(source, what))
+    if str(map_location) != 'meta':
+        _check_numbers(checkpoint, source)
     return checkpoint
 
 
+def _is_trusted(file):
+    if not isinstance(file, (str, os.PathLike)):
+        return False
+    trusted = filter(None, os.environ.get(_TRUST, '').split(os.pathsep))
+    return os.path.realpath(file) in map(os.path.realpath, trusted)
+
+
+def _check_numbers(checkpoint, source):
+    states = [v for v in checkpoint.values() if isinstance(v, dict)]
+    for state in (checkpoint, *states):
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor) and value.is_meta:
+                raise CheckpointError(
+                    f'Checkpoint {source} holds no numbers for {key!r}: it '
+                    "was saved from a model on the device 'meta'. Save it "
+                    'again after the weights were loaded or initialised.'
+                )
+
+
 @contextlib.contextmanager
-def _allowed_globals_alone():
-    # Globals allowed elsewhere in the process would bypass the stand-ins.
+def _stand_ins():
+    # What the user allowed is allowed here, but no name of a stand-in.
     before = serialization.get_safe_globals()
+    named = dict(map(_named, before)) | ALLOWED_GLOBALS
     serialization.clear_safe_globals()
     try:
-        with serialization.safe_globals(ALLOWED_GLOBALS):
+        with serialization.safe_globals([(g, n) for n, g in named.items()]):
             yield
     finally:
+        serialization.clear_safe_globals()
         serialization.add_safe_globals(before)
+
+
+def _named(safe_global):
+    if isinstance(safe_global, tuple):
+        return safe_global[1], safe_global[0]
+    name = f'{safe_global.__module__}.{safe_global.__qualname__}'
+    return name, safe_global
 
 
 def _explanation(error, file, source):
@@ -234,8 +284,9 @@ def _refusal(source, what):
     return (
         f'Checkpoint {source} was not loaded, for safety: it asks for {what}, '
         'which weights do not need and which could run code. Nothing in it '
-        'was run. If you trust its author, have the weights saved alone: '
-        "torch.save({'state_dict': model.state_dict()}, 'weights.pth')."
+        'was run. If you trust its author, have the weights saved alone, '
+        "torch.save({'state_dict': model.state_dict()}, 'weights.pth'), or "
+        f'name the file in the environment variable {_TRUST}.'
     )
 
 

@@ -6,7 +6,6 @@ optionally with ``'classes'``, the class names. An annotation has at least
 float32 array (M, T, V, C) in the recording's units.
 """
 
-import codecs
 import os
 import pickle
 from collections import Counter
@@ -14,6 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from ..utils import written_whole
+from ..utils.plain_pickle import load_plain_pickle
 
 REQUIRED_KEYS = ('frame_dir', 'label', 'total_frames', 'keypoint')
 
@@ -55,7 +57,8 @@ def write_annotations(
     }
     if classes is not None:
         content['classes'] = list(classes)
-    _write_pickle(path, content)
+    with written_whole(path) as temporary, open(temporary, 'wb') as file:
+        pickle.dump(content, file, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def read_annotations(path: str | Path) -> dict | list:
@@ -79,7 +82,7 @@ def read_annotations(path: str | Path) -> dict | list:
             f'{path}: there is no such annotation file (working directory '
             f'{os.getcwd()}).'
         )
-    content = _read_pickle(path)
+    content = load_plain_pickle(path)
     if not isinstance(content, list):
         _check_content(path, content)
     return content
@@ -207,66 +210,3 @@ def _check_content(path: Path, content: object) -> None:
                 f'{path}: {key!r} is a {type(content[key]).__name__}, '
                 f'expected {form}.'
             )
-
-
-def _write_pickle(path: Path, content: dict) -> None:
-    """Write to a temporary name in the same folder, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with open(temporary, 'wb') as file:
-            pickle.dump(content, file, protocol=pickle.HIGHEST_PROTOCOL)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _read_pickle(path: Path) -> object:
-    with open(path, 'rb') as file:
-        unpickler = _PlainUnpickler(file)
-        try:
-            return unpickler.load()
-        except _RefusedGlobalError as error:
-            raise ValueError(
-                f'{path}: refused, since it asks for {error}. An annotation '
-                'file holds dicts, lists, strings, numbers and numpy arrays '
-                'only; write it anew from those.'
-            ) from None
-        except Exception as error:  # what a broken pickle raises is anything
-            raise ValueError(
-                f'{path}: cannot be read as a pickle '
-                f'({type(error).__name__}: {error}); it is truncated or of '
-                'another format.'
-            ) from error
-
-
-class _RefusedGlobalError(Exception):
-    """A pickle names something that no annotation file needs."""
-
-
-# Found by asking numpy itself: numpy 2 moved these from numpy.core to
-# numpy._core, and a file written under either is read under either.
-_ALLOWED_GLOBALS = {
-    'numpy.ndarray': np.ndarray,
-    'numpy.dtype': np.dtype,
-    'numpy.core.multiarray._reconstruct': np.zeros(1).__reduce__()[0],
-    'numpy.core.multiarray.scalar': np.float32(0).__reduce__()[0],
-    'numpy.core.numeric._frombuffer': np.zeros(1).__reduce_ex__(5)[0],
-    # Bytes and sets below pickle protocol 4; mmengine dumps at 2.
-    '_codecs.encode': codecs.encode,
-    'builtins.bytes': bytes,
-    'builtins.bytearray': bytearray,
-    'builtins.set': set,
-}
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Unpickles plain values and numpy arrays, refuses everything else."""
-
-    def find_class(self, module: str, name: str) -> object:
-        """Look a global up in the allowed ones instead of importing it."""
-        key = f'{module}.{name}'.replace('numpy._core.', 'numpy.core.')
-        key = key.replace('__builtin__.', 'builtins.')
-        if key not in _ALLOWED_GLOBALS:
-            raise _RefusedGlobalError(key)
-        return _ALLOWED_GLOBALS[key]
