@@ -1,8 +1,10 @@
+import argparse
+
 import pytest
 import torch
 
 from mamp_mmaction.compat import load_checkpoint_file
-from mamp_mmaction.reference_weights import from_reference, to_reference
+from mamp_mmaction.models.reference_weights import from_reference, to_reference
 
 
 @pytest.fixture
@@ -37,7 +39,15 @@ def test_round_trip_is_bit_identical(parity, kind):
 
 def test_command_line_round_trip(parity, tmp_path, main, capsys):
     src, ours, back = (tmp_path / f'{n}.pth' for n in ('src', 'ours', 'back'))
-    torch.save(dict(model=parity.state, epoch=3), src)
+    # What the reference's own code saves.
+    checkpoint = dict(
+        model=parity.state,
+        optimizer=dict(state={}, param_groups=[dict(lr=1e-3, params=[0])]),
+        epoch=3,
+        scaler=dict(scale=65536.0, growth_tracker=0),
+        args=argparse.Namespace(lr=1e-3, output_dir='out', dist_url='env://'),
+    )
+    torch.save(checkpoint, src)
     main([str(src), str(ours)])
     converted = load_checkpoint_file(ours)['state_dict']
     expected = from_reference(parity.state)
@@ -81,10 +91,19 @@ def test_wrong_patch_size_on_the_way_back(parity):
 
 
 def test_broken_files_are_refused_and_nothing_is_written(tmp_path, main):
-    text, plain, dst = (tmp_path / n for n in ('a.pth', 'b.pth', 'dst.pth'))
+    text, plain, other, dst = (
+        tmp_path / f'{n}.pth' for n in ('text', 'plain', 'other', 'dst')
+    )
     text.write_text('not a checkpoint')
     torch.save(dict(weights={}), plain)
-    for src, words in ((text, 'a.pth'), (plain, "no 'model'")):
-        with pytest.raises(SystemExit, match=words):
+    torch.save(dict(model={'conv1.weight': torch.zeros(1)}), other)
+    for src, words in (
+        (text, 'cannot be read'),
+        (plain, "no 'model'"),
+        (other, 'no MAMP weights'),
+        (tmp_path / 'none.pth', 'does not exist'),
+    ):
+        with pytest.raises(SystemExit, match=f'^error: .*{words}') as error:
             main([str(src), str(dst)])
+        assert str(error.value).count(str(src)) == 1
     assert not dst.exists()

@@ -13,7 +13,7 @@ from mamp_mmaction.datasets.transforms.temporal_crop_resize import (
     resize_frames,
 )
 from mamp_mmaction.engine import MAMPLayerDecayConstructor
-from mamp_mmaction.reference_weights import from_reference
+from mamp_mmaction.models.reference_weights import from_reference
 
 MASKS = {'mamp': None, 'random': 0.0, 'mae': 0.0}  # name: tau, None = config's
 

@@ -1,20 +1,14 @@
 """Convert weights between the reference implementation and this project.
 
-SRC holds the reference's weights (a dict with the key ``model``) of a
-pre-trained model, a linear probe or a fine-tuned model, which are told apart
+SRC is a checkpoint of the reference's code (a dict with the weights under
+``model``, beside the optimizer and the arguments of the run) of a pre-trained
+model, a linear probe or a fine-tuned model, which are told apart
 by their keys; DST can be given to a config as ``load_from``. With
 ``--to-reference`` it goes the other way. No number is changed.
 """
 
 import argparse
-import os
 from pathlib import Path
-
-import torch
-
-from mamp_mmaction import __version__
-from mamp_mmaction.compat import CheckpointError, load_checkpoint_file
-from mamp_mmaction.reference_weights import from_reference, to_reference
 
 
 def parse_args(argv=None):
@@ -52,9 +46,20 @@ def convert(src: Path, dst: Path, back: bool, t_patch_size: int) -> int:
         int: Number of tensors converted.
 
     Raises:
+        OSError: If a file cannot be read or written.
         CheckpointError: If SRC is no checkpoint, or not a safe one.
         ValueError: If it holds no weights that fit.
     """
+    import torch
+
+    from mamp_mmaction import __version__
+    from mamp_mmaction.compat import load_checkpoint_file
+    from mamp_mmaction.models.reference_weights import (
+        from_reference,
+        to_reference,
+    )
+    from mamp_mmaction.utils import written_whole
+
     key = 'state_dict' if back else 'model'
     checkpoint = load_checkpoint_file(src)
     if key not in checkpoint:
@@ -63,32 +68,32 @@ def convert(src: Path, dst: Path, back: bool, t_patch_size: int) -> int:
             f'{"this project" if back else "the reference"} lie; it has '
             f'{", ".join(map(str, list(checkpoint)[:6])) or "nothing"}.'
         )
+    try:
+        if back:
+            state = to_reference(checkpoint[key], t_patch_size)
+        else:
+            state = from_reference(checkpoint[key])
+    except ValueError as error:
+        raise ValueError(f'{src}: {error}') from error
     if back:
-        state = to_reference(checkpoint[key], t_patch_size)
         converted = dict(model=state)
     else:
-        state = from_reference(checkpoint[key])
         meta = dict(mamp_mmaction_version=__version__, source=src.name)
         converted = dict(meta=meta, state_dict=state)
-    temporary = dst.with_name(f'{dst.name}.{os.getpid()}.tmp')
-    try:
-        dst.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(dst) as temporary:
         torch.save(converted, temporary)
-        os.replace(temporary, dst)
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(state)
 
 
 def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
-    try:
+    from mamp_mmaction.utils import errors_as_one_line
+
+    with errors_as_one_line():
         count = convert(
             args.src, args.dst, args.to_reference, args.t_patch_size
         )
-    except (CheckpointError, ValueError, OSError) as error:
-        raise SystemExit(f'{args.src}: {error}') from error
     print(f'Wrote {count} tensors to {args.dst}.')
 
 
