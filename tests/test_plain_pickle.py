@@ -168,3 +168,14 @@ def test_no_pickle(tmp_path, data):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r'data\.pkl: cannot be read'):
         load_plain_pickle(path)
+
+
+@pytest.mark.parametrize('protocol', range(2, 6))
+@pytest.mark.parametrize('axes', [(2, 1, 0), (1, 0, 2), (1, 2, 0)])
+def test_arrays_whose_axes_are_stored_in_another_order(
+    tmp_path, protocol, axes
+):
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(axes)
+    path = tmp_path / 'a.pkl'
+    path.write_bytes(pickle.dumps(array, protocol))
+    np.testing.assert_array_equal(load_plain_pickle(path), array)

@@ -97,10 +97,13 @@ def _scalar(dtype, data):
     return np.ndarray((), _checked_dtype((), dtype, data), data)[()]
 
 
-def _from_buffer(data, dtype, shape, order):
+def _from_buffer(data, dtype, shape, order, axis_order=None):
     """``numpy.core.numeric._frombuffer``, of pickle's protocol 5."""
     dtype = _checked_dtype(shape, dtype, data)
-    array = np.ndarray(shape, dtype, data, order=order)
+    if order == 'K':  # the axes are stored in another order
+        array = np.ndarray(shape, dtype, data).transpose(axis_order)
+    else:
+        array = np.ndarray(shape, dtype, data, order=order)
     return array if array.flags.writeable else array.copy(order='K')
 
 
