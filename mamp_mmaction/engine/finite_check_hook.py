@@ -1,13 +1,12 @@
 import math
-from collections.abc import Iterable
 
 import torch
 from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..datasets.sample_name import sample_name
+from .runner_model import model_of
 
 
 @HOOKS.register_module()
@@ -34,10 +33,8 @@ class FiniteCheckHook(Hook):
             ValueError: If a parameter or buffer, which is named, is not
                 finite.
         """
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
-        _check_weights(model.state_dict().items(), 'The training starts from')
+        weights = model_of(runner).state_dict()
+        _check_weights(weights, 'The training starts from')
 
     def after_train_iter(
         self,
@@ -82,15 +79,11 @@ class FiniteCheckHook(Hook):
             ValueError: If a parameter or buffer, which is named, is not
                 finite.
         """
-        _check_weights(
-            checkpoint['state_dict'].items(), 'A checkpoint would hold'
-        )
+        _check_weights(checkpoint['state_dict'], 'A checkpoint would hold')
 
 
-def _check_weights(
-    weights: Iterable[tuple[str, torch.Tensor]], beginning: str
-) -> None:
-    for name, value in weights:
+def _check_weights(weights: dict[str, torch.Tensor], beginning: str) -> None:
+    for name, value in weights.items():
         if not torch.isfinite(value).all():
             raise ValueError(
                 f'{beginning} weights that are not finite: the first is '

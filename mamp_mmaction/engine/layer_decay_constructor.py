@@ -5,7 +5,7 @@ import torch.nn as nn
 from mmaction.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.optim import DefaultOptimWrapperConstructor
 
-from .stand_in import is_stand_in
+from .runner_model import is_stand_in
 
 EMBEDDINGS = ('patch_embed', 'spatial_embed', 'temporal_embed')
 
@@ -100,9 +100,7 @@ class MAMPLayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     def _encoder_depth(self, module: nn.Module) -> int:
         blocks = getattr(getattr(module, 'backbone', None), 'blocks', None)
-        if is_stand_in(module):
-            return 0
-        if blocks is None and self.layer_decay < 1:
+        if blocks is None and self.layer_decay < 1 and not is_stand_in(module):
             raise ValueError(
                 f'layer_decay={self.layer_decay} needs a model whose backbone '
                 f'is a MAMPTransformer; {type(module).__name__} has none. '

@@ -6,7 +6,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from .stand_in import is_stand_in
+from .runner_model import is_stand_in, model_of
 
 
 @HOOKS.register_module()
@@ -102,9 +102,7 @@ class LinearProbeHook(Hook):
 
     @staticmethod
     def _backbone(runner: Runner) -> nn.Module:
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
+        model = model_of(runner)
         if is_stand_in(model):
             return nn.Module()
         if not isinstance(getattr(model, 'backbone', None), nn.Module):

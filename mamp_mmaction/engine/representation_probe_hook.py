@@ -8,7 +8,6 @@ import torch
 from mmaction.registry import HOOKS
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..compat import load_checkpoint_file
@@ -20,7 +19,7 @@ from ..evaluation.extraction import (
 )
 from ..evaluation.probes import knn_accuracy, linear_accuracy
 from ..utils import written_whole
-from .stand_in import is_stand_in
+from .runner_model import is_stand_in, model_of
 
 SCORES = ('knn_top1', 'linear_top1')
 
@@ -120,7 +119,7 @@ class RepresentationProbeHook(Hook):
         """
         if is_stand_in(runner.model):
             return
-        check_backbone(_unwrapped(runner))
+        check_backbone(model_of(runner))
         if self.save_best is None:
             return
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
@@ -173,7 +172,7 @@ class RepresentationProbeHook(Hook):
     def _features(self, runner: Runner, part: str) -> Features:
         if part not in self._loaders:
             self._loaders[part] = ordered_dataloader(self._loader_cfgs[part])
-        features = extract_features(_unwrapped(runner), self._loaders[part])
+        features = extract_features(model_of(runner), self._loaders[part])
         if features.labels is None or features.labels.ndim > 1:
             found = 'none' if features.labels is None else 'several'
             raise ValueError(
@@ -264,8 +263,3 @@ def preserved_random_state() -> Iterator[None]:
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
-
-
-def _unwrapped(runner: Runner) -> torch.nn.Module:
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model

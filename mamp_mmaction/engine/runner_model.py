@@ -1,4 +1,21 @@
+"""The model of a runner, as hooks and optimisers meet it."""
+
 import torch.nn as nn
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+
+def model_of(runner: Runner) -> nn.Module:
+    """The model itself, without what wraps it for several processes.
+
+    Args:
+        runner (Runner): The runner.
+
+    Returns:
+        nn.Module: The model.
+    """
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model
 
 
 def is_stand_in(model: nn.Module) -> bool:

@@ -1,0 +1,101 @@
+"""Small models, and batches that fit them."""
+
+import torch
+from mmaction.registry import MODELS
+from mmaction.structures import ActionDataSample
+
+# Sizes of a small skeleton: frames, joints, segments of 4 frames.
+T, V, S = 16, 7, 4
+# Width of the small encoder's tokens.
+D = 16
+
+
+def encoder(**kwargs):
+    cfg = dict(
+        type='MAMPTransformer',
+        embed_dims=D,
+        depth=2,
+        num_heads=2,
+        num_frames=T,
+        num_joints=V,
+    )
+    return dict(cfg, **kwargs)
+
+
+def pretraining(backbone=None, neck=None, compile_cfg=None, **head):
+    """Config of a MAMP."""
+    return dict(
+        type='MAMP',
+        backbone=backbone or encoder(),
+        neck=dict(
+            dict(
+                type='MAMPDecoder',
+                decoder_embed_dims=D,
+                depth=1,
+                num_heads=2,
+            ),
+            **(neck or {}),
+        ),
+        head=dict(type='MotionPredictionHead', **head),
+        compile_cfg=compile_cfg,
+    )
+
+
+def mamp(*args, **kwargs):
+    return MODELS.build(pretraining(*args, **kwargs))
+
+
+def linear_head(num_classes=6):
+    return dict(type='LinearProbeHead', num_classes=num_classes, in_channels=D)
+
+
+def finetune_head(num_classes=6, **kwargs):
+    return dict(
+        type='MAMPFinetuneHead',
+        num_classes=num_classes,
+        in_channels=D,
+        num_joints=V,
+        hidden_dims=8,
+        **kwargs,
+    )
+
+
+def recogniser(head=None, backbone=None):
+    return MODELS.build(
+        dict(
+            type='RecognizerGCN',
+            data_preprocessor=dict(type='SkeletonDataPreprocessor'),
+            backbone=backbone or encoder(),
+            cls_head=head or linear_head(),
+        )
+    )
+
+
+def batch(
+    samples=2, persons=2, frames=T, joints=V, channels=3, u=4, labels=None
+):
+    """Random skeletons (N, 1, M, T, V, C), and samples with masks."""
+    inputs = torch.randn(samples, 1, persons, frames, joints, channels)
+    tokens = frames // u * joints
+    order = torch.rand(samples, persons, tokens).argsort(dim=-1)
+    masks = order.argsort(dim=-1) >= int(tokens * 0.2)
+    data_samples = [
+        ActionDataSample(mask=mask, metainfo=dict(frame_dir=f'S{i:03}'))
+        for i, mask in enumerate(masks)
+    ]
+    for sample, label in zip(data_samples, labels or range(samples)):
+        sample.set_gt_label(label)
+    return inputs, data_samples
+
+
+def count_encoded(backbone, monkeypatch):
+    """Notes how many persons every call of the encoder computes."""
+    counts = []
+    encode = backbone.encode
+
+    def count(keypoint, visible=None):
+        counts.append(len(keypoint))
+        return encode(keypoint, visible)
+
+    monkeypatch.setattr(backbone, 'encode', count)
+    return counts
