@@ -1,5 +1,8 @@
+"""Learning rates, parameter groups, and the check for finite numbers."""
+
 import copy
 import math
+import uuid
 
 import pytest
 import torch
@@ -8,12 +11,20 @@ from mmaction.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS,
     PARAM_SCHEDULERS,
 )
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from small_models import T, encoder, finetune_head, mamp, pretraining
+from small_models import recogniser as build_recogniser
+from synthetic import data_set, write
 
 from mamp_mmaction.engine import WarmupCosineLR
 
 PRETRAIN = dict(lr=1e-3, min_lr=5e-4, epochs=400, warmup=20)
 FINETUNE = dict(lr=3e-4, min_lr=1e-5, epochs=100, warmup=5)
 PROBE = dict(lr=0.1, min_lr=0.0, epochs=100, warmup=0)
+
+# Learning rate ---------------------------------------------------------------
 
 
 def formula(step, per_epoch, lr, min_lr, epochs, warmup):
@@ -54,13 +65,15 @@ def learning_rates(recipe, per_epoch, scales=(1.0,)):
 
 
 @pytest.mark.parametrize('recipe', [PRETRAIN, FINETUNE, PROBE])
-@pytest.mark.parametrize('per_epoch', [1, 7])
+@pytest.mark.parametrize('per_epoch', [1, 3])
 def test_learning_rate_at_every_iteration(recipe, per_epoch):
-    rates = learning_rates(recipe, per_epoch)
-    for step, (rate,) in enumerate(rates):
-        assert rate == pytest.approx(
-            formula(step, per_epoch, **recipe), rel=1e-9, abs=1e-15
-        )
+    """Whatever scales a group scales its minimum too."""
+    rates = learning_rates(recipe, per_epoch, scales=(1.0, 0.8**5))
+    for step, (rate, scaled) in enumerate(rates):
+        expected = formula(step, per_epoch, **recipe)
+        exact = dict(rel=1e-9, abs=1e-15)
+        assert rate == pytest.approx(expected, **exact)
+        assert scaled == pytest.approx(expected * 0.8**5, **exact)
 
 
 def test_learning_rate_where_it_can_be_read_off():
@@ -70,12 +83,12 @@ def test_learning_rate_where_it_can_be_read_off():
     assert rates[200] == pytest.approx(1e-3)  # its end
     assert rates[2100] == pytest.approx(7.5e-4)  # half of the cosine
     assert 5e-4 < rates[-1] < 5e-4 + 1e-8
-    assert learning_rates(PROBE, 10)[0] == [0.1]
+    assert learning_rates(PROBE, 1)[0] == [0.1]
 
 
-def test_scaled_groups_scale_the_minimum_too():
-    for base, scaled in learning_rates(FINETUNE, 2, scales=(1.0, 0.8**5)):
-        assert scaled == pytest.approx(base * 0.8**5, rel=1e-9, abs=1e-15)
+def test_a_rate_of_zero_stays_zero():
+    recipe = dict(lr=0.0, min_lr=0.0, epochs=5, warmup=1)
+    assert learning_rates(recipe, 2) == [[0.0]] * 10
 
 
 def test_scaling_the_learning_rate_scales_the_curve():
@@ -103,47 +116,51 @@ def test_schedule_bad_arguments(kwargs, message):
         WarmupCosineLR(optimizer(1e-3), **kwargs)
 
 
-def finetuned_model(depth=3):
-    return MODELS.build(
+# Parameter groups ------------------------------------------------------------
+
+
+class SimpleModel(BaseModel):
+    """What the toolbox's vis_scheduler.py trains in a model's stead."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 1, 1)
+
+    def forward(self, *args, **kwargs):
+        pass
+
+    def train_step(self, data, optim_wrapper):
+        pass
+
+
+def finetuned(depth=3):
+    return build_recogniser(finetune_head(), encoder(depth=depth))
+
+
+def constructor(layer_decay, **optimizer):
+    return OPTIM_WRAPPER_CONSTRUCTORS.build(
         dict(
-            type='RecognizerGCN',
-            data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-            backbone=dict(
-                type='MAMPTransformer', embed_dims=16, num_heads=2, depth=depth
-            ),
-            cls_head=dict(
-                type='MAMPFinetuneHead',
-                num_classes=5,
-                in_channels=16,
-                hidden_dims=8,
-            ),
+            type='MAMPLayerDecayConstructor',
+            optim_wrapper_cfg=dict(type='OptimWrapper', optimizer=optimizer),
+            paramwise_cfg=dict(layer_decay=layer_decay),
         )
     )
 
 
 def optimizer_of(model, layer_decay, **kwargs):
-    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
-        dict(
-            type='MAMPLayerDecayConstructor',
-            optim_wrapper_cfg=dict(
-                type='OptimWrapper',
-                optimizer=dict(
-                    type='AdamW', lr=3e-4, weight_decay=0.05, **kwargs
-                ),
-            ),
-            paramwise_cfg=dict(layer_decay=layer_decay),
-        )
-    )
-    return constructor(model).optimizer
+    adamw = dict(type='AdamW', lr=3e-4, weight_decay=0.05)
+    return constructor(layer_decay, **dict(adamw, **kwargs))(model).optimizer
 
 
-def groups_of(model, layer_decay):
+def groups_of(model, layer_decay, **kwargs):
+    """(lr, weight decay) of every parameter, and the number of groups."""
     names = {id(param): name for name, param in model.named_parameters()}
-    found = {}
-    groups = optimizer_of(model, layer_decay).param_groups
-    for group in groups:
-        for param in group['params']:
-            found[names[id(param)]] = (group['lr'], group['weight_decay'])
+    groups = optimizer_of(model, layer_decay, **kwargs).param_groups
+    found = {
+        names[id(param)]: (group['lr'], group['weight_decay'])
+        for group in groups
+        for param in group['params']
+    }
     return found, len(groups)
 
 
@@ -158,7 +175,7 @@ def expected_layer(name, depth):
 
 @pytest.mark.parametrize('depth', [3, 8])
 def test_layer_decay_groups(depth):
-    model = finetuned_model(depth)
+    model = finetuned(depth)
     found, count = groups_of(model, 0.8)
     assert len(found) == len(list(model.parameters()))
     for name, param in model.named_parameters():
@@ -170,49 +187,31 @@ def test_layer_decay_groups(depth):
     assert count == 2 * (depth + 2)
 
 
-def test_without_layer_decay_two_groups_remain():
-    model = MODELS.build(
-        dict(
-            type='MAMP',
-            backbone=dict(
-                type='MAMPTransformer', embed_dims=16, num_heads=2, depth=2
-            ),
-            neck=dict(type='MAMPDecoder', decoder_embed_dims=16, depth=1),
-            head=dict(type='MotionPredictionHead'),
-        )
-    )
+@pytest.mark.parametrize('build', [mamp, finetuned])
+def test_without_layer_decay_two_groups_remain(build):
+    model = build()
     found, count = groups_of(model, 1.0)
-    assert count == 2
+    assert count == 2 and len(found) == len(list(model.parameters()))
     assert {lr for lr, _ in found.values()} == {3e-4}
-    for name in (
-        'backbone.spatial_embed',
-        'backbone.temporal_embed',
-        'neck.mask_token',
-        'neck.spatial_embed',
-        'neck.temporal_embed',
-    ):
-        assert found[name][1] == 0.05
-    assert found['backbone.norm.weight'][1] == 0
-    assert found['neck.pred.bias'][1] == 0
+    for name, (_, weight_decay) in found.items():
+        # Embeddings and mask tokens decay.
+        decays = name.endswith(('embed', 'token', 'weight'))
+        decays &= 'norm' not in name and 'bn' not in name
+        assert weight_decay == 0.05 * decays, name
 
 
-def test_recognisers_too_have_two_groups_without_layer_decay():
-    model = finetuned_model()
-    found, count = groups_of(model, 1.0)
-    assert count == 2
-    assert len(found) == len(list(model.parameters()))
+def test_no_weight_decay_given_is_the_optimisers_own():
+    model = finetuned()
+    groups = constructor(0.8, type='AdamW', lr=3e-4)(model).param_groups
+    assert {group['weight_decay'] for group in groups} == {0.0, 0.01}
 
 
 @pytest.mark.parametrize('kind', ['fused', 'foreach'])
-@pytest.mark.parametrize('layer_decay', [1.0, 0.8])
-def test_fast_kinds_of_adamw_take_the_steps_of_the_plain_one(
-    kind, layer_decay
-):
-    model = finetuned_model()
-    fast_model = copy.deepcopy(model)
-    start = copy.deepcopy(model)
-    plain = optimizer_of(model, layer_decay, fused=False, foreach=False)
-    fast = optimizer_of(fast_model, layer_decay, **{kind: True})
+def test_fast_kinds_of_adamw_take_the_steps_of_the_plain_one(kind):
+    model = finetuned()
+    fast_model, start = copy.deepcopy(model), copy.deepcopy(model)
+    plain = optimizer_of(model, 0.8, fused=False, foreach=False)
+    fast = optimizer_of(fast_model, 0.8, **{kind: True})
     assert all(group[kind] for group in fast.param_groups)
     for _ in range(10):
         for a, b in zip(model.parameters(), fast_model.parameters()):
@@ -229,7 +228,7 @@ def test_fast_kinds_of_adamw_take_the_steps_of_the_plain_one(
 
 
 def test_frozen_parameters_are_left_out():
-    model = finetuned_model()
+    model = finetuned()
     model.backbone.requires_grad_(False)
     found, _ = groups_of(model, 0.8)
     heads = {name for name, _ in model.named_parameters() if 'head' in name}
@@ -237,19 +236,124 @@ def test_frozen_parameters_are_left_out():
 
 
 @pytest.mark.parametrize(
-    'paramwise', [dict(layer_decay=1.5), dict(decay_rate=0.8)]
+    'kwargs, message',
+    [
+        (dict(layer_decay=1.5), 'layer_decay=1.5'),
+        (dict(layer_decay=0.8, type='AdamW'), 'has none: add lr'),
+    ],
 )
-def test_layer_decay_bad_arguments(paramwise):
-    with pytest.raises(ValueError, match='layer_decay'):
-        OPTIM_WRAPPER_CONSTRUCTORS.build(
-            dict(
-                type='MAMPLayerDecayConstructor',
-                optim_wrapper_cfg=dict(optimizer=dict(type='AdamW', lr=3e-4)),
-                paramwise_cfg=paramwise,
-            )
-        )
+def test_layer_decay_bad_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        constructor(**kwargs)
 
 
 def test_layer_decay_needs_our_encoder():
     with pytest.raises(ValueError, match='MAMPTransformer'):
         groups_of(torch.nn.Linear(3, 3), 0.8)
+
+
+# Through the runner ----------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Trains a small MAMP; one sample has the given coordinate."""
+
+    def train(coordinate=0.0, model=None, hooks=(), **kwargs):
+        data = data_set(size=6, train=6, frames=T, joints=7)
+        data['annotations'][4]['keypoint'][0, 3, 2, 1] = coordinate
+        dataset = dict(
+            type='PoseDataset',  # which does not look at the coordinates
+            ann_file=write(tmp_path / 'data.pkl', data),
+            split='xsub_train',
+            pipeline=[
+                dict(type='FormatGCNInput', num_person=1),
+                dict(type='MotionAwareMask', mask_ratio=0.8, tau=0),
+                dict(
+                    type='PackActionInputs',
+                    algorithm_keys=('mask',),
+                    meta_keys=('frame_dir',),
+                ),
+            ],
+        )
+        checkpoint = dict(type='CheckpointHook', interval=1, by_epoch=False)
+        runner = Runner(
+            model=model or MODELS.build(pretraining()),
+            work_dir=str(tmp_path / 'work'),
+            experiment_name=uuid.uuid4().hex,
+            train_dataloader=dict(
+                batch_size=2,
+                num_workers=0,
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                dataset=dataset,
+            ),
+            train_cfg=dict(by_epoch=True, max_epochs=2),
+            optim_wrapper=dict(
+                type='OptimWrapper',
+                constructor='MAMPLayerDecayConstructor',
+                paramwise_cfg=dict(layer_decay=0.8),
+                optimizer=dict(type='AdamW', lr=1e-3),
+            ),
+            default_hooks=dict(
+                checkpoint=checkpoint, finite=dict(type='FiniteCheckHook')
+            ),
+            custom_hooks=list(hooks),
+            default_scope='mmaction',
+            log_level='ERROR',
+            **kwargs,
+        )
+        runner.train()
+        return runner
+
+    return train
+
+
+def saved(tmp_path):
+    return sorted(path.name for path in tmp_path.glob('work/*.pth'))
+
+
+@pytest.mark.parametrize('coordinate', [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_names_the_samples(
+    run, tmp_path, coordinate
+):
+    with pytest.raises(ValueError) as error:
+        run(coordinate)
+    assert "'S004', sample 'S005'. Look" in str(error.value)
+    assert 'at iteration 3 (epoch 1)' in str(error.value)
+    assert saved(tmp_path) == ['iter_1.pth', 'iter_2.pth']
+
+
+def test_training_does_not_start_from_nan(run, tmp_path):
+    model = mamp()
+    model.neck.mask_token.data[0, 0, 3] = math.nan
+    path = tmp_path / 'nan.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    with pytest.raises(ValueError, match='first is neck.mask_token'):
+        run(load_from=str(path))
+    assert saved(tmp_path) == []
+
+
+class Poison(Hook):
+    """A step may leave weights that are not finite, though its loss was."""
+
+    def after_train_iter(self, runner, batch_idx, *args, **kwargs):
+        if batch_idx == 1:
+            runner.model.backbone.norm.bias.data[0] = math.inf
+
+
+def test_weights_that_are_not_finite_are_not_saved(run, tmp_path):
+    with pytest.raises(ValueError, match='hold .* backbone.norm.bias'):
+        run(hooks=[Poison()])
+    assert saved(tmp_path) == ['iter_1.pth']
+
+
+def test_the_toolboxs_scheduler_viewer_runs_with_all_hooks(run):
+    sets = dict(train_dataloader={}, val_dataloader={})
+    runner = run(
+        model=SimpleModel(),
+        hooks=[
+            dict(type='LinearProbeHook'),
+            dict(type='RepresentationProbeHook', interval=1, **sets),
+        ],
+    )
+    assert runner.epoch == 2
