@@ -1,9 +1,11 @@
 """The skeleton layouts: joints, bones, graphs, left and right, in one table.
 
 Bone streams, GCN graphs, flips, centring and pictures all read this table, so
-a new skeleton is one more entry of it.
+a new skeleton is one more entry of it, here or in a module of yours that
+calls :func:`register_layout`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -51,12 +53,16 @@ class SkeletonLayout:
         }
 
 
+#: Every known layout by its name.
+LAYOUTS = {}
+
+
 def get_layout(name: str) -> SkeletonLayout:
     """Return the layout of this name.
 
     Args:
-        name (str): ``'nturgb+d'``, ``'coco'``, ``'openpose'`` or
-            ``'msr_action3d'``.
+        name (str): ``'nturgb+d'``, ``'coco'``, ``'openpose'``,
+            ``'msr_action3d'`` or one added by :func:`register_layout`.
 
     Raises:
         ValueError: There is no such layout.
@@ -64,153 +70,222 @@ def get_layout(name: str) -> SkeletonLayout:
     if name not in LAYOUTS:
         raise ValueError(
             f'layout {name!r} is unknown; the known ones are '
-            f'{", ".join(map(repr, LAYOUTS))} (mamp_mmaction/layouts.py)'
+            f'{", ".join(map(repr, LAYOUTS))}. Add yours by '
+            'mamp_mmaction.layouts.register_layout.'
         )
     return LAYOUTS[name]
 
 
-def _layout(name: str, origin: str, joints: tuple) -> SkeletonLayout:
-    """Number the joints of one table entry.
+def register_layout(
+    name: str, *, origin: str, joints: Sequence[Sequence[str]]
+) -> SkeletonLayout:
+    """Add a skeleton to the table.
 
     Args:
-        name (str): The layout's name.
-        origin (str): The joint of the origin.
-        joints (tuple[tuple[str]]): For each joint its name, its bone's parent
-            and, where the graph's edge leads elsewhere, that neighbour. The
-            root of the bones and the centre of the graph name themselves.
+        name (str): The layout's name, by which configs ask for it.
+        origin (str): The joint that becomes the origin of a centred sequence.
+        joints (Sequence[Sequence[str]]): For each joint, in the order of the
+            data, its name, the joint that its bone starts from and, where the
+            graph's edge leads elsewhere, that neighbour. The root of the
+            bones and the centre of the graph name themselves. ``left_X`` and
+            ``right_X`` are counterparts.
+
+    Returns:
+        SkeletonLayout: The new entry.
+
+    Raises:
+        ValueError: If a joint comes twice, a joint named as parent or origin
+            or counterpart is missing, the bones or the graph's edges are no
+            tree, or another layout has the name.
     """
     names = tuple(row[0] for row in joints)
+    twice = sorted({joint for joint in names if names.count(joint) > 1})
+    if twice:
+        raise ValueError(f'layout {name!r} has the joint {twice[0]!r} twice.')
     index = {joint: i for i, joint in enumerate(names)}
-    neighbours = tuple(index[row[-1]] for row in joints)
-    left = tuple(i for i, n in enumerate(names) if n.startswith('left_'))
-    return SkeletonLayout(
+
+    def number(joint: str, role: str) -> int:
+        if joint not in index:
+            raise ValueError(
+                f'layout {name!r} names {joint!r} as {role}, but has no such '
+                f'joint; its joints are {", ".join(names)}.'
+            )
+        return index[joint]
+
+    parents, neighbours = (
+        tuple(number(row[k], f'parent of {row[0]!r}') for row in joints)
+        for k in (1, -1)
+    )
+    _check_tree(name, names, parents, 'bones')
+    _check_tree(name, names, neighbours, 'edges of the graph')
+    left, right = (
+        tuple(i for i, joint in enumerate(names) if joint.startswith(side))
+        for side in ('left_', 'right_')
+    )
+    counterparts = tuple(
+        number(f'right_{names[i][5:]}', f'counterpart of {names[i]!r}')
+        for i in left
+    )
+    for i in right:
+        number(f'left_{names[i][6:]}', f'counterpart of {names[i]!r}')
+    layout = SkeletonLayout(
         name=name,
         joint_names=names,
-        parents=tuple(index[row[1]] for row in joints),
+        parents=parents,
         inward=tuple((i, j) for i, j in enumerate(neighbours) if i != j),
         center=next(i for i, j in enumerate(neighbours) if i == j),
-        origin=index[origin],
+        origin=number(origin, 'origin'),
         left=left,
-        right=tuple(index['right_' + names[i][len('left_') :]] for i in left),
+        right=counterparts,
     )
+    if LAYOUTS.setdefault(name, layout) != layout:
+        raise ValueError(
+            f'there is another layout {name!r} of '
+            f'{LAYOUTS[name].num_joints} joints: choose another name.'
+        )
+    return layout
+
+
+def _check_tree(
+    name: str, names: Sequence[str], parents: Sequence[int], what: str
+) -> None:
+    """Every joint must lead to one root, which is its own parent."""
+    roots = [names[i] for i, parent in enumerate(parents) if i == parent]
+    if len(roots) > 1:
+        raise ValueError(
+            f'the {what} of layout {name!r} are not connected: '
+            f'{" and ".join(map(repr, roots))} are each their own parent, '
+            'and only one joint may be.'
+        )
+    for joint in range(len(names)):
+        path = [joint]
+        while parents[path[-1]] not in path:
+            path.append(parents[path[-1]])
+        if parents[path[-1]] != path[-1]:
+            circle = path[path.index(parents[path[-1]]) :]
+            raise ValueError(
+                f'the {what} of layout {name!r} run in a circle: '
+                f'{" -> ".join(names[i] for i in circle + circle[:1])}. '
+                'Let the root name itself as its parent.'
+            )
+    if not roots:
+        raise ValueError(f'layout {name!r} has no joints.')
 
 
 # The toolbox's bones and graphs are two facts: in three of the layouts below
 # some joints hang from another joint in the bone stream than in the graph.
-_TABLE = (
-    _layout(
-        'nturgb+d',
-        origin='spine_mid',
-        joints=(
-            ('spine_base', 'spine_mid'),
-            ('spine_mid', 'spine_shoulder'),
-            ('neck', 'spine_shoulder'),
-            ('head', 'neck'),
-            ('left_shoulder', 'spine_shoulder'),
-            ('left_elbow', 'left_shoulder'),
-            ('left_wrist', 'left_elbow'),
-            ('left_hand', 'left_wrist'),
-            ('right_shoulder', 'spine_shoulder'),
-            ('right_elbow', 'right_shoulder'),
-            ('right_wrist', 'right_elbow'),
-            ('right_hand', 'right_wrist'),
-            ('left_hip', 'spine_base'),
-            ('left_knee', 'left_hip'),
-            ('left_ankle', 'left_knee'),
-            ('left_foot', 'left_ankle'),
-            ('right_hip', 'spine_base'),
-            ('right_knee', 'right_hip'),
-            ('right_ankle', 'right_knee'),
-            ('right_foot', 'right_ankle'),
-            ('spine_shoulder', 'spine_shoulder'),
-            ('left_hand_tip', 'left_thumb', 'left_hand'),
-            ('left_thumb', 'left_hand'),
-            ('right_hand_tip', 'right_thumb', 'right_hand'),
-            ('right_thumb', 'right_hand'),
-        ),
-    ),
-    # COCO has no joint on the axis of the trunk: a hip stands in for the
-    # middle of the hips, since the nose moves with every turn of the head.
-    _layout(
-        'coco',
-        origin='left_hip',
-        joints=(
-            ('nose', 'nose'),
-            ('left_eye', 'nose'),
-            ('right_eye', 'nose'),
-            ('left_ear', 'left_eye'),
-            ('right_ear', 'right_eye'),
-            ('left_shoulder', 'nose'),
-            ('right_shoulder', 'nose'),
-            ('left_elbow', 'left_shoulder'),
-            ('right_elbow', 'right_shoulder'),
-            ('left_wrist', 'left_elbow'),
-            ('right_wrist', 'right_elbow'),
-            ('left_hip', 'nose', 'left_shoulder'),
-            ('right_hip', 'nose', 'right_shoulder'),
-            ('left_knee', 'left_hip'),
-            ('right_knee', 'right_hip'),
-            ('left_ankle', 'left_knee'),
-            ('right_ankle', 'right_knee'),
-        ),
-    ),
-    # The neck is the only joint of OpenPose's 18 on the axis of the trunk.
-    _layout(
-        'openpose',
-        origin='neck',
-        joints=(
-            ('nose', 'nose', 'neck'),
-            ('neck', 'nose', 'neck'),
-            ('right_shoulder', 'neck'),
-            ('right_elbow', 'right_shoulder'),
-            ('right_wrist', 'right_elbow'),
-            ('left_shoulder', 'neck'),
-            ('left_elbow', 'left_shoulder'),
-            ('left_wrist', 'left_elbow'),
-            ('right_hip', 'right_shoulder'),
-            ('right_knee', 'right_hip'),
-            ('right_ankle', 'right_knee'),
-            ('left_hip', 'left_shoulder'),
-            ('left_knee', 'left_hip'),
-            ('left_ankle', 'left_knee'),
-            ('right_eye', 'nose'),
-            ('left_eye', 'nose'),
-            ('right_ear', 'right_eye'),
-            ('left_ear', 'left_eye'),
-        ),
-    ),
-    # Which side is which was read off the recordings, whose subjects were told
-    # to use the right arm and leg in one-sided actions: in the 214 sequences
-    # of high and horizontal arm wave, hammer, hand catch, forward punch, high
-    # throw, draw X and draw tick joint 12 moves further than joint 11 in all
-    # but two, and in the 49 kicks joint 18 further than joint 17 in all.
-    _layout(
-        'msr_action3d',
-        origin='spine',
-        joints=(
-            ('left_shoulder', 'shoulder_center'),
-            ('right_shoulder', 'shoulder_center'),
-            ('shoulder_center', 'shoulder_center'),
-            ('spine', 'shoulder_center'),
-            ('left_hip', 'hip_center'),
-            ('right_hip', 'hip_center'),
-            ('hip_center', 'spine'),
-            ('left_elbow', 'left_shoulder'),
-            ('right_elbow', 'right_shoulder'),
-            ('left_wrist', 'left_elbow'),
-            ('right_wrist', 'right_elbow'),
-            ('left_hand', 'left_wrist'),
-            ('right_hand', 'right_wrist'),
-            ('left_knee', 'left_hip'),
-            ('right_knee', 'right_hip'),
-            ('left_ankle', 'left_knee'),
-            ('right_ankle', 'right_knee'),
-            ('left_foot', 'left_ankle'),
-            ('right_foot', 'right_ankle'),
-            ('head', 'shoulder_center'),
-        ),
+register_layout(
+    'nturgb+d',
+    origin='spine_mid',
+    joints=(
+        ('spine_base', 'spine_mid'),
+        ('spine_mid', 'spine_shoulder'),
+        ('neck', 'spine_shoulder'),
+        ('head', 'neck'),
+        ('left_shoulder', 'spine_shoulder'),
+        ('left_elbow', 'left_shoulder'),
+        ('left_wrist', 'left_elbow'),
+        ('left_hand', 'left_wrist'),
+        ('right_shoulder', 'spine_shoulder'),
+        ('right_elbow', 'right_shoulder'),
+        ('right_wrist', 'right_elbow'),
+        ('right_hand', 'right_wrist'),
+        ('left_hip', 'spine_base'),
+        ('left_knee', 'left_hip'),
+        ('left_ankle', 'left_knee'),
+        ('left_foot', 'left_ankle'),
+        ('right_hip', 'spine_base'),
+        ('right_knee', 'right_hip'),
+        ('right_ankle', 'right_knee'),
+        ('right_foot', 'right_ankle'),
+        ('spine_shoulder', 'spine_shoulder'),
+        ('left_hand_tip', 'left_thumb', 'left_hand'),
+        ('left_thumb', 'left_hand'),
+        ('right_hand_tip', 'right_thumb', 'right_hand'),
+        ('right_thumb', 'right_hand'),
     ),
 )
 
-#: Every known layout by its name.
-LAYOUTS = {layout.name: layout for layout in _TABLE}
+# COCO has no joint on the axis of the trunk: a hip stands in for the
+# middle of the hips, since the nose moves with every turn of the head.
+register_layout(
+    'coco',
+    origin='left_hip',
+    joints=(
+        ('nose', 'nose'),
+        ('left_eye', 'nose'),
+        ('right_eye', 'nose'),
+        ('left_ear', 'left_eye'),
+        ('right_ear', 'right_eye'),
+        ('left_shoulder', 'nose'),
+        ('right_shoulder', 'nose'),
+        ('left_elbow', 'left_shoulder'),
+        ('right_elbow', 'right_shoulder'),
+        ('left_wrist', 'left_elbow'),
+        ('right_wrist', 'right_elbow'),
+        ('left_hip', 'nose', 'left_shoulder'),
+        ('right_hip', 'nose', 'right_shoulder'),
+        ('left_knee', 'left_hip'),
+        ('right_knee', 'right_hip'),
+        ('left_ankle', 'left_knee'),
+        ('right_ankle', 'right_knee'),
+    ),
+)
+
+# The neck is the only joint of OpenPose's 18 on the axis of the trunk.
+register_layout(
+    'openpose',
+    origin='neck',
+    joints=(
+        ('nose', 'nose', 'neck'),
+        ('neck', 'nose', 'neck'),
+        ('right_shoulder', 'neck'),
+        ('right_elbow', 'right_shoulder'),
+        ('right_wrist', 'right_elbow'),
+        ('left_shoulder', 'neck'),
+        ('left_elbow', 'left_shoulder'),
+        ('left_wrist', 'left_elbow'),
+        ('right_hip', 'right_shoulder'),
+        ('right_knee', 'right_hip'),
+        ('right_ankle', 'right_knee'),
+        ('left_hip', 'left_shoulder'),
+        ('left_knee', 'left_hip'),
+        ('left_ankle', 'left_knee'),
+        ('right_eye', 'nose'),
+        ('left_eye', 'nose'),
+        ('right_ear', 'right_eye'),
+        ('left_ear', 'left_eye'),
+    ),
+)
+
+# Which side is which was read off the recordings, whose subjects were told
+# to use the right arm and leg in one-sided actions: in the 214 sequences
+# of high and horizontal arm wave, hammer, hand catch, forward punch, high
+# throw, draw X and draw tick joint 12 moves further than joint 11 in all
+# but two, and in the 49 kicks joint 18 further than joint 17 in all.
+register_layout(
+    'msr_action3d',
+    origin='spine',
+    joints=(
+        ('left_shoulder', 'shoulder_center'),
+        ('right_shoulder', 'shoulder_center'),
+        ('shoulder_center', 'shoulder_center'),
+        ('spine', 'shoulder_center'),
+        ('left_hip', 'hip_center'),
+        ('right_hip', 'hip_center'),
+        ('hip_center', 'spine'),
+        ('left_elbow', 'left_shoulder'),
+        ('right_elbow', 'right_shoulder'),
+        ('left_wrist', 'left_elbow'),
+        ('right_wrist', 'right_elbow'),
+        ('left_hand', 'left_wrist'),
+        ('right_hand', 'right_wrist'),
+        ('left_knee', 'left_hip'),
+        ('right_knee', 'right_hip'),
+        ('left_ankle', 'left_knee'),
+        ('right_ankle', 'right_knee'),
+        ('left_foot', 'left_ankle'),
+        ('right_foot', 'right_ankle'),
+        ('head', 'shoulder_center'),
+    ),
+)
