@@ -1,16 +1,7 @@
-_base_ = [
-    '../_base_/datasets/msr-action3d-xsub.py',
-    '../_base_/models/gcn_classify.py',
-    '../_base_/schedules/gcn.py',
-]
+_base_ = ['../_base_/datasets/msr-action3d.py', '../_base_/stgcn_classify.py']
 
-model = dict(
-    backbone=dict(
-        type='STGCN',
-        base_channels=16,
-        graph_cfg=dict(layout=_base_.graph, mode='stgcn_spatial'),
-    ),
-    cls_head=dict(num_classes=_base_.num_classes, in_channels=64),
-)
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, split='xsub')
 train_dataloader = dict(batch_size=32)
 optim_wrapper = dict(optimizer=dict(lr=0.025))

@@ -1,11 +1,15 @@
 # MAMP beside the classification loss: 10 % of the labels, all sequences.
 _base_ = './stgcnpp_1xb32-scratch-100e_msr-action3d-xsub-keypoint-3d.py'
 
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, masked='train', mask_ratio=0.75)
 model = dict(
     type='RecognizerMAMP',
     motion_neck=dict(
         type='MAMPDecoder',
-        **_base_.skeleton,
+        num_frames=60,
+        num_joints=20,
         embed_dims=64,
         decoder_embed_dims=64,
         depth=1,
@@ -14,10 +18,5 @@ model = dict(
     motion_weight=0.5,
 )
 train_dataloader = dict(
-    dataset=dict(
-        pipeline=_base_.pretrain_pipeline,
-        label_ratio=0.1,
-        label_balanced=True,
-        unlabelled='keep',
-    )
+    dataset=dict(label_ratio=0.1, label_balanced=True, unlabelled='keep')
 )

@@ -13,3 +13,4 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(ann_file=ann_file))
 test_dataloader = dict(dataset=dict(ann_file=ann_file))
+auto_scale_lr = dict(base_batch_size=32)

@@ -1,5 +1,5 @@
 # What all classifiers share: 100 epochs, tested after each.
-_base_ = '../default_runtime.py'
+_base_ = ['../default_runtime.py', '../loaders.py']
 
 train_cfg = dict(
     type='EpochBasedTrainLoop', max_epochs=100, val_begin=1, val_interval=1

@@ -10,4 +10,4 @@ optim_wrapper = dict(
 param_scheduler = dict(
     type='WarmupCosineLR', warmup=0, min_lr=0.0, convert_to_iter_based=True
 )
-auto_scale_lr = dict(enable=False, base_batch_size=128)
+auto_scale_lr = dict(enable=False, base_batch_size=32)

@@ -1,14 +1,17 @@
 _base_ = [
-    '../../_base_/datasets/msr-action3d-xsub.py',
-    '../../_base_/models/mamp-small_pretrain.py',
-    '../../_base_/schedules/pretrain.py',
+    '../../_base_/datasets/msr-action3d.py',
+    '../../_base_/mamp_pretrain.py',
 ]
 
-model = dict(backbone=_base_.skeleton)
-train_dataloader = dict(
-    batch_size=32, dataset=dict(pipeline=_base_.pretrain_pipeline)
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, split='xsub', masked=True)
+# An encoder that trains on two CPU cores.
+model = dict(
+    backbone=dict(embed_dims=128, depth=4),
+    neck=dict(decoder_embed_dims=128, depth=2),
 )
-val_dataloader = dict(dataset=dict(pipeline=_base_.pretrain_val_pipeline))
-test_dataloader = val_dataloader
+train_dataloader = dict(batch_size=32)
 train_cfg = dict(max_epochs=300)
 optim_wrapper = dict(type='AutoAmpOptimWrapper')
+auto_scale_lr = dict(base_batch_size=32)

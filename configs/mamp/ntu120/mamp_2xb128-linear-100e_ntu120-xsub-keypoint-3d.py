@@ -1,12 +1,8 @@
-_base_ = [
-    '../../_base_/datasets/ntu120-xsub.py',
-    '../../_base_/models/mamp_linear.py',
-    '../../_base_/schedules/linear.py',
-]
+_base_ = ['../../_base_/datasets/ntu120.py', '../../_base_/mamp_linear.py']
 
-model = dict(
-    backbone=_base_.skeleton, cls_head=dict(num_classes=_base_.num_classes)
-)
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, split='xsub')
 train_dataloader = dict(batch_size=128)
 load_from = (
     'work_dirs/mamp_4xb32-pretrain-400e_ntu120-xsub-keypoint-3d/epoch_400.pth'

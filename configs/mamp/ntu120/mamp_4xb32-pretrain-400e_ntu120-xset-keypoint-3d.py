@@ -1,12 +1,5 @@
-_base_ = [
-    '../../_base_/datasets/ntu120-xset.py',
-    '../../_base_/models/mamp_pretrain.py',
-    '../../_base_/schedules/pretrain.py',
-]
+_base_ = './mamp_4xb32-pretrain-400e_ntu120-xsub-keypoint-3d.py'
 
-model = dict(backbone=_base_.skeleton)
-train_dataloader = dict(
-    batch_size=32, dataset=dict(pipeline=_base_.pretrain_pipeline)
-)
-val_dataloader = dict(dataset=dict(pipeline=_base_.pretrain_val_pipeline))
-test_dataloader = val_dataloader
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, split='xset')

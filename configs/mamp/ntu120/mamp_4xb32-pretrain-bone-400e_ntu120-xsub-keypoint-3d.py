@@ -1,9 +1,5 @@
 _base_ = './mamp_4xb32-pretrain-400e_ntu120-xsub-keypoint-3d.py'
 
-stream = dict(type='SkeletonStream', stream='bone')
-train, val = _base_.pretrain_pipeline, _base_.pretrain_val_pipeline
-train_dataloader = dict(
-    dataset=dict(pipeline=[*train[:3], stream, *train[3:]])
-)
-val_dataloader = dict(dataset=dict(pipeline=[*val[:2], stream, *val[2:]]))
-test_dataloader = val_dataloader
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, layout='nturgb+d', stream='bone')

@@ -1,15 +1,8 @@
-_base_ = [
-    '../../_base_/datasets/ntu60-xsub.py',
-    '../../_base_/models/mamp_finetune.py',
-    '../../_base_/schedules/finetune.py',
-]
+_base_ = ['../../_base_/datasets/ntu60.py', '../../_base_/mamp_finetune.py']
 
-model = dict(
-    backbone=_base_.skeleton,
-    cls_head=dict(
-        num_classes=_base_.num_classes, num_joints=_base_.skeleton.num_joints
-    ),
-)
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, split='xsub')
 train_dataloader = dict(batch_size=24)
 load_from = (
     'work_dirs/mamp_4xb32-pretrain-400e_ntu60-xsub-keypoint-3d/epoch_400.pth'

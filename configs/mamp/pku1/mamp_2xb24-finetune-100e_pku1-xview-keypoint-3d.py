@@ -1,16 +1,8 @@
-_base_ = [
-    '../../_base_/datasets/pku1-xview.py',
-    '../../_base_/models/mamp_finetune.py',
-    '../../_base_/schedules/finetune.py',
-]
+_base_ = './mamp_2xb24-finetune-100e_pku1-xsub-keypoint-3d.py'
 
-model = dict(
-    backbone=_base_.skeleton,
-    cls_head=dict(
-        num_classes=_base_.num_classes, num_joints=_base_.skeleton.num_joints
-    ),
-)
-train_dataloader = dict(batch_size=24)
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, split='xview')
 load_from = (
     'work_dirs/mamp_4xb32-pretrain-400e_pku1-xview-keypoint-3d/epoch_400.pth'
 )

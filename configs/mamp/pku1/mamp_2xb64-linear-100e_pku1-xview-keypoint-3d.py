@@ -1,14 +1,8 @@
-_base_ = [
-    '../../_base_/datasets/pku1-xview.py',
-    '../../_base_/models/mamp_linear.py',
-    '../../_base_/schedules/linear.py',
-]
+_base_ = './mamp_2xb64-linear-100e_pku1-xsub-keypoint-3d.py'
 
-model = dict(
-    backbone=_base_.skeleton, cls_head=dict(num_classes=_base_.num_classes)
-)
-train_dataloader = dict(batch_size=64)
-auto_scale_lr = dict(base_batch_size=128)
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, split='xview')
 load_from = (
     'work_dirs/mamp_4xb32-pretrain-400e_pku1-xview-keypoint-3d/epoch_301.pth'
 )

@@ -1,12 +1,8 @@
-_base_ = [
-    '../../_base_/datasets/pku2-xsub.py',
-    '../../_base_/models/mamp_linear.py',
-    '../../_base_/schedules/linear.py',
-]
+_base_ = ['../../_base_/datasets/pku2.py', '../../_base_/mamp_linear.py']
 
-model = dict(
-    backbone=_base_.skeleton, cls_head=dict(num_classes=_base_.num_classes)
-)
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, split='xsub')
 train_dataloader = dict(batch_size=16)
 optim_wrapper = dict(optimizer=dict(lr=0.01))
 auto_scale_lr = dict(base_batch_size=32)

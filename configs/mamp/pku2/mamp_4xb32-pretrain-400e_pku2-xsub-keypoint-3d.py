@@ -1,15 +1,8 @@
-_base_ = [
-    '../../_base_/datasets/pku2-xsub.py',
-    '../../_base_/models/mamp_pretrain.py',
-    '../../_base_/schedules/pretrain.py',
-]
+_base_ = ['../../_base_/datasets/pku2.py', '../../_base_/mamp_pretrain.py']
 
-model = dict(backbone=_base_.skeleton)
-train_dataloader = dict(
-    batch_size=32, dataset=dict(pipeline=_base_.pretrain_pipeline)
-)
-val_dataloader = dict(dataset=dict(pipeline=_base_.pretrain_val_pipeline))
-test_dataloader = val_dataloader
+from mamp_mmaction.config import use_dataset
 
+use_dataset(_base_, split='xsub', masked=True)
+train_dataloader = dict(batch_size=32)
 # The linear probe starts from epoch 301.
 custom_hooks = [dict(type='CheckpointHook', interval=301, save_last=False)]

@@ -1,14 +1,14 @@
-_base_ = [
-    '../../_base_/datasets/toy-xsub.py',
-    '../../_base_/models/mamp-tiny_pretrain.py',
-    '../../_base_/schedules/pretrain.py',
-]
+_base_ = ['../../_base_/datasets/toy.py', '../../_base_/mamp_pretrain.py']
 
-model = dict(backbone=_base_.skeleton)
-train_dataloader = dict(
-    batch_size=32, dataset=dict(pipeline=_base_.pretrain_pipeline)
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, split='xsub', masked=True)
+# An encoder that is pre-trained within minutes.
+model = dict(
+    backbone=dict(embed_dims=64, depth=3, num_heads=4),
+    neck=dict(decoder_embed_dims=64, depth=1),
 )
-val_dataloader = dict(dataset=dict(pipeline=_base_.pretrain_val_pipeline))
-test_dataloader = val_dataloader
+train_dataloader = dict(batch_size=32)
 train_cfg = dict(max_epochs=60)
 param_scheduler = dict(warmup=5)
+auto_scale_lr = dict(base_batch_size=32)

@@ -1,3 +1,5 @@
+_base_ = './schedules/finetune.py'
+
 model = dict(
     type='RecognizerGCN',
     data_preprocessor=dict(type='SkeletonDataPreprocessor'),

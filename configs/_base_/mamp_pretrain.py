@@ -1,5 +1,6 @@
-# The sizes of the paper are the components' defaults; the decoder of the
-# NTU RGB+D 60 models has 3 blocks instead of 5.
+# The sizes of the paper are the components' defaults.
+_base_ = './schedules/pretrain.py'
+
 model = dict(
     type='MAMP',
     backbone=dict(type='MAMPTransformer'),

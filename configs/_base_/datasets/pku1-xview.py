@@ -1,6 +1,0 @@
-# PKU-MMD, phase I, cross-view.
-_base_ = './pku1-xsub.py'
-
-train_dataloader = dict(dataset=dict(split='xview_train'))
-val_dataloader = dict(dataset=dict(split='xview_val'))
-test_dataloader = val_dataloader

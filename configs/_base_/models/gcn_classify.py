@@ -1,5 +1,0 @@
-model = dict(
-    type='RecognizerGCN',
-    data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-    cls_head=dict(type='GCNHead'),
-)

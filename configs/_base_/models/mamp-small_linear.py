@@ -1,5 +1,0 @@
-_base_ = ['./mamp_linear.py', './small.py']
-
-model = dict(
-    backbone=_base_.small, cls_head=dict(in_channels=_base_.small.embed_dims)
-)

@@ -1,5 +1,0 @@
-_base_ = ['./mamp_linear.py', './tiny.py']
-
-model = dict(
-    backbone=_base_.tiny, cls_head=dict(in_channels=_base_.tiny.embed_dims)
-)

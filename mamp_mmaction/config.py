@@ -1,0 +1,319 @@
+"""What configs call: :func:`use_dataset` puts a data set into a recipe."""
+
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+from mmengine.config import ConfigDict
+from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
+
+from .layouts import SkeletonLayout, get_layout
+
+PARTS = ('train', 'val', 'test')
+CHANNELS = ('xyz', 'xyz+score', 'xy', 'xy+score')
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """What one data set has of its own; None keeps what the config has.
+
+    Attributes:
+        ann_file (str): The annotation file.
+        num_classes (int): The number of its classes.
+        layout (str): Name of the skeleton (:mod:`mamp_mmaction.layouts`),
+            which says how many joints there are, which one is the origin and
+            what the bones and the graph are.
+        split (str | tuple[str, str]): ``'xsub'`` for the splits
+            ``xsub_train`` and ``xsub_val``, or the two names.
+        num_frames (int): Frames of a clip, T.
+        num_person (int): Persons of a sample, M.
+        fill (str): What stands for persons that a sample lacks: ``'zero'``,
+            or ``'loop'`` for those that are there once more.
+        center (bool): Whether the layout's origin joint becomes the origin.
+        min_crop_frames (int): Frames that a training crop keeps at least.
+        channels (str): ``'xyz'``, or ``'xy'`` for pixels of an image, which
+            are scaled to it and not rotated; ``+score`` keeps the confidence
+            as a further channel, which is neither masked by nor predicted.
+        mask_ratio (float): Share of the tokens that is masked, where the
+            recipe masks.
+        tau (float): Temperature of the mask, where the recipe masks.
+        masked (bool | str): Whether the samples get a mask; ``'train'`` for
+            those of training alone.
+        stream (str): Stream of :class:`SkeletonStream`; needs ``layout``.
+        imports (Sequence[str]): Modules of yours to import first, such as
+            the one that registers the layout.
+    """
+
+    ann_file: str | None = None
+    num_classes: int | None = None
+    layout: str | None = None
+    split: str | Sequence[str] | None = None
+    num_frames: int | None = None
+    num_person: int | None = None
+    fill: str | None = None
+    center: bool | None = None
+    min_crop_frames: int | None = None
+    channels: str | None = None
+    mask_ratio: float | None = None
+    tau: float | None = None
+    masked: bool | str | None = None
+    stream: str | None = None
+    imports: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.channels not in (None, *CHANNELS):
+            raise ValueError(
+                f'channels={self.channels!r} is none of {CHANNELS}.'
+            )
+        if self.layout is None and (self.stream or self.center):
+            raise ValueError(
+                f'stream={self.stream!r} and center={self.center} need the '
+                "layout's name, which says what the bones and the origin are."
+            )
+        if self.split is not None and len(self.splits) != 2:
+            raise ValueError(
+                f"split={self.split!r} must be a name, such as 'xsub' for "
+                'xsub_train and xsub_val, or the names of the two splits.'
+            )
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits of training and of validation."""
+        if isinstance(self.split, str):
+            return f'{self.split}_train', f'{self.split}_val'
+        return tuple(self.split)
+
+    @property
+    def in_channels(self) -> int:
+        """Numbers per joint and frame, C."""
+        return self.num_coords + self.channels.endswith('+score')
+
+    @property
+    def num_coords(self) -> int:
+        """Coordinates among them."""
+        return len(self.channels.partition('+')[0])
+
+
+def use_dataset(cfg: ConfigDict, **options) -> None:
+    """Put a data set into a config: loaders, pipelines and model follow.
+
+    A config calls it below ``_base_`` on what it inherits::
+
+        _base_ = ['./mine.py', 'mamp_mmaction::_base_/mamp_pretrain.py']
+
+        from mamp_mmaction.config import use_dataset
+
+        use_dataset(_base_, split='xview')
+
+    where ``mine.py`` says ``dataset = dict(ann_file=..., num_classes=...,
+    layout=...)``. What neither says stays as it is, so that a child of any
+    config of this project can change the data set, or a part of it. The
+    call's own lines come before those of the config.
+
+    Args:
+        cfg (ConfigDict): The inherited config, which is changed: loaders of
+            :class:`SkeletonDataset`, ``test_pipeline`` and ``model``. Its
+            variable ``dataset`` is used up.
+        options: Attributes of :class:`DatasetOptions`; they go before those
+            of ``dataset``.
+
+    Raises:
+        ValueError: If an option is unknown or wrong, or the config has
+            nothing that could take it.
+    """
+    given = {**cfg.pop('dataset', {}), **options}
+    known = [field.name for field in fields(DatasetOptions)]
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f'use_dataset knows no option {name!r}; it knows '
+                f'{", ".join(known)}.'
+            )
+    data = DatasetOptions(**given)
+    if data.imports:
+        import_modules_from_strings(list(data.imports))
+        cfg.custom_imports.imports.extend(data.imports)
+    layout = data.layout and get_layout(data.layout)
+    for part in PARTS:
+        loader = cfg.get(f'{part}_dataloader', {})
+        if 'pipeline' not in loader.get('dataset', {}):
+            raise ValueError(
+                f'use_dataset found no {part}_dataloader with a pipeline in '
+                'the inherited config: inherit a recipe, such as '
+                "'mamp_mmaction::_base_/mamp_linear.py'."
+            )
+        _set_loader(loader.dataset, data, layout, part)
+    steps = {step.type for step in cfg.train_dataloader.dataset.pipeline}
+    unmasked = {'mask_ratio', 'tau'}.intersection(options)
+    if unmasked and 'MotionAwareMask' not in steps:
+        raise ValueError(
+            f'{" and ".join(sorted(unmasked))} would change nothing: the '
+            'inherited pipeline has no mask. Add masked=True.'
+        )
+    cfg.test_pipeline = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
+    _fit_model(cfg.model, data, layout)
+
+
+def _given(**values) -> dict:
+    return {key: v for key, v in values.items() if v is not None}
+
+
+def _set_loader(
+    dataset: ConfigDict,
+    data: DatasetOptions,
+    layout: SkeletonLayout | None,
+    part: str,
+) -> None:
+    """Set one loader's data set and the numbers of its pipeline."""
+    dataset.update(
+        _given(ann_file=data.ann_file, num_classes=data.num_classes)
+    )
+    if data.split is not None:
+        dataset.split = data.splits[part != 'train']
+    pipeline = dataset.pipeline
+    # What is there, or not, at all.
+    if data.channels is not None:
+        _drop(pipeline, 'ScaleToImage', 'RandomRotate3D', 'DropScore')
+        if data.num_coords == 2:
+            pipeline.insert(0, ConfigDict(type='ScaleToImage'))
+        elif part == 'train':
+            _insert(pipeline, dict(type='RandomRotate3D'), 'FormatGCNInput')
+        if data.channels == 'xy':
+            _insert(pipeline, dict(type='DropScore'), 'FormatGCNInput')
+    if data.stream is not None:
+        _drop(pipeline, 'SkeletonStream')
+        if data.stream != 'joint':
+            stream = dict(type='SkeletonStream', stream=data.stream)
+            _insert(pipeline, stream, 'FormatGCNInput')
+    if data.masked is not None:
+        _drop(pipeline, 'MotionAwareMask')
+        if data.masked is True or data.masked == part:
+            mask = dict(type='MotionAwareMask', mask_ratio=0.9, tau=0.8)
+            seed = {} if part == 'train' else dict(seed=0)
+            _insert(pipeline, {**mask, **seed}, 'PackActionInputs')
+    # Then its numbers.
+    if layout is not None or data.center is not None:
+        step = _find(pipeline, 'CenterSkeleton')
+        center = data.center
+        if center is None:
+            center = step.get('center_joint', layout.origin) is not None
+        step.center_joint = layout.origin if center else None
+    for kind, values in (
+        (
+            'TemporalCropResize',
+            _given(
+                num_frames=data.num_frames,
+                min_crop_frames=data.min_crop_frames,
+            ),
+        ),
+        ('FormatGCNInput', _given(num_person=data.num_person, mode=data.fill)),
+    ):
+        if values:
+            _find(pipeline, kind).update(values)
+    for step in pipeline:
+        if step.type == 'SkeletonStream':
+            step.update(_given(layout=data.layout))
+        elif step.type == 'MotionAwareMask':
+            step.update(_given(mask_ratio=data.mask_ratio, tau=data.tau))
+            _set_num_coords(step, data)
+
+
+def _fit_model(
+    model: ConfigDict, data: DatasetOptions, layout: SkeletonLayout | None
+) -> None:
+    """Set what a model has to know of its data."""
+    size = _given(
+        num_frames=data.num_frames,
+        num_joints=layout and layout.num_joints,
+    )
+    backbone = model.backbone
+    sized = [backbone]
+    if 'graph_cfg' in backbone:
+        # A graph convolution; the decoder cannot ask it for its size.
+        sized = [model[key] for key in ('neck', 'motion_neck') if key in model]
+        if layout is not None:
+            backbone.graph_cfg.layout = layout.graph()
+        if 'num_person' in backbone:
+            backbone.update(_given(num_person=data.num_person))
+    for module in sized:
+        module.update(size)
+    if data.channels is not None:
+        for module in {id(m): m for m in (backbone, *sized)}.values():
+            if module.get('in_channels', 3) != data.in_channels:
+                module.in_channels = data.in_channels
+    for key in ('head', 'motion_head'):
+        if key in model:
+            _set_num_coords(model[key], data)
+    if 'cls_head' in model:
+        model.cls_head.update(_given(num_classes=data.num_classes))
+        if model.cls_head.type == 'MAMPFinetuneHead' and layout is not None:
+            model.cls_head.num_joints = layout.num_joints
+
+
+def _set_num_coords(module: ConfigDict, data: DatasetOptions) -> None:
+    """Tell a mask or head that not all channels are coordinates."""
+    if data.channels is None:
+        return
+    module.pop('num_coords', None)
+    if data.num_coords < data.in_channels:
+        module.num_coords = data.num_coords
+
+
+def _find(pipeline: list, kind: str) -> ConfigDict:
+    for step in pipeline:
+        if step.type == kind:
+            return step
+    raise ValueError(
+        f'use_dataset found no {kind} in the inherited pipeline '
+        f'{[step.type for step in pipeline]} to set.'
+    )
+
+
+def _insert(pipeline: list, step: dict, before: str) -> None:
+    place = pipeline.index(_find(pipeline, before))
+    pipeline.insert(place, ConfigDict(step))
+
+
+def _drop(pipeline: list, *kinds: str) -> None:
+    pipeline[:] = [step for step in pipeline if step.type not in kinds]
+
+
+def check_settings(cfg: ConfigDict) -> None:
+    """Refuse variables of a config that look like settings, but set nothing.
+
+    A name such as ``ann_file`` or ``num_classes`` at the top level of a
+    config is no more than a variable. It is refused where model and loaders
+    have that name too, and only with other values.
+
+    Args:
+        cfg (ConfigDict): A whole config.
+
+    Raises:
+        ValueError: If there is such a variable; it is named.
+    """
+    read = set(inspect.signature(Runner).parameters) | {'test_pipeline'}
+    parts = [cfg.get('model')] + [cfg.get(f'{p}_dataloader') for p in PARTS]
+    for name, value in cfg.items():
+        key = 'pipeline' if name.endswith('_pipeline') else name
+        used = [] if name in read else list(_values(parts, key))
+        if used and value not in used:
+            raise ValueError(
+                f'{name}={value!r} at the top level of the config changes '
+                f'nothing: model and loaders have {key}={used[0]!r}. Call '
+                f'mamp_mmaction.config.use_dataset(_base_, ...) in the '
+                'config, or name the whole path, such as '
+                'train_dataloader.dataset.ann_file.'
+            )
+
+
+def _values(node, key: str) -> Iterator:
+    """All values under this key, at any depth."""
+    if isinstance(node, dict):
+        if key in node:
+            yield node[key]
+        node = node.values()
+    if not isinstance(node, str) and hasattr(node, '__iter__'):
+        for child in node:
+            yield from _values(child, key)
