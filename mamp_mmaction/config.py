@@ -153,7 +153,8 @@ def use_dataset(cfg: ConfigDict, **options) -> None:
             'inherited pipeline has no mask. Add masked=True.'
         )
     cfg.test_pipeline = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
-    _fit_model(cfg.model, data, layout)
+    if 'model' in cfg:
+        _fit_model(cfg.model, data, layout)
 
 
 def _given(**values) -> dict:

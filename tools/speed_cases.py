@@ -24,7 +24,17 @@ from training_runs import ROOT
 
 from mamp_mmaction.datasets.annotation_file import write_annotations
 
-DATA_CONFIG = ROOT / 'configs' / '_base_' / 'datasets' / 'ntu60-xsub.py'
+NTU60 = ROOT / 'configs' / 'mamp' / 'ntu60'
+RECIPES = {  # of a pipeline: config, loader
+    'pretrain_pipeline': (
+        'mamp_4xb32-pretrain-400e_ntu60-xsub-keypoint-3d.py',
+        'train_dataloader',
+    ),
+    'val_pipeline': (
+        'mamp_2xb128-linear-100e_ntu60-xsub-keypoint-3d.py',
+        'val_dataloader',
+    ),
+}
 SPLIT = 'train'  # of the made skeletons
 # Of NTU RGB+D 60: lengths of its sequences (log-normal, cut), distance of
 # the camera in metres, classes.
@@ -203,7 +213,7 @@ def recipe(name: str, args: argparse.Namespace, **persons) -> list[dict]:
     """A pipeline of the NTU RGB+D 60 recipes, at the sizes asked for.
 
     Args:
-        name (str): Its name in the config of the data set.
+        name (str): Its name in ``RECIPES``.
         args (Namespace): The command line.
         persons (dict): Further arguments of ``FormatGCNInput``.
 
@@ -214,7 +224,8 @@ def recipe(name: str, args: argparse.Namespace, **persons) -> list[dict]:
         'TemporalCropResize': dict(num_frames=args.frames),
         'FormatGCNInput': dict(num_person=args.persons, **persons),
     }
-    pipeline = Config.fromfile(DATA_CONFIG)[name]
+    config, loader = RECIPES[name]
+    pipeline = Config.fromfile(NTU60 / config)[loader].dataset.pipeline
     return [dict(step, **changes.get(step['type'], {})) for step in pipeline]
 
 

@@ -10,6 +10,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     sync_buffers=dict(type='SyncBuffersHook'),
     finite=dict(type='FiniteCheckHook'),
+    check_settings=dict(type='CheckSettingsHook'),
 )
 
 env_cfg = dict(

@@ -7,7 +7,7 @@ through ``pkg_resources``, which setuptools lost in version 82.
 
 import numpy as np
 
-from . import checkpoint_loading, cpu_launch, drn
+from . import checkpoint_loading, config_path, cpu_launch, drn
 from .checkpoint_loading import CheckpointError, load_checkpoint_file
 from .mmcv_version import check_mmcv
 
@@ -45,6 +45,8 @@ _REPAIRS = (
     # The toolbox's PoseCompact, of all PoseC3D configs, writes np.Inf, which
     # numpy 2 does not have any more.
     (_numpy_lacks_inf, _restore_numpy_inf),
+    # mmengine finds the configs of packages that it knows by name only.
+    (_always, config_path.find_own_configs),
 )
 
 

@@ -1,16 +1,20 @@
 from .skeleton_dataset import SkeletonDataset
 from .transforms import (
     CenterSkeleton,
+    DropScore,
     MotionAwareMask,
     RandomRotate3D,
+    ScaleToImage,
     SkeletonStream,
     TemporalCropResize,
 )
 
 __all__ = [
     'CenterSkeleton',
+    'DropScore',
     'MotionAwareMask',
     'RandomRotate3D',
+    'ScaleToImage',
     'SkeletonDataset',
     'SkeletonStream',
     'TemporalCropResize',

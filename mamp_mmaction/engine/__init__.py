@@ -1,4 +1,5 @@
 from .amp_optim_wrapper import AutoAmpOptimWrapper
+from .check_settings_hook import CheckSettingsHook
 from .finite_check_hook import FiniteCheckHook
 from .layer_decay_constructor import MAMPLayerDecayConstructor
 from .linear_probe_hook import LinearProbeHook
@@ -7,6 +8,7 @@ from .warmup_cosine_lr import WarmupCosineLR
 
 __all__ = [
     'AutoAmpOptimWrapper',
+    'CheckSettingsHook',
     'FiniteCheckHook',
     'LinearProbeHook',
     'MAMPLayerDecayConstructor',

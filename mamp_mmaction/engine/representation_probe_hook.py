@@ -53,7 +53,7 @@ class RepresentationProbeHook(Hook):
                         type='SkeletonDataset',
                         ann_file='data/toy.pkl',
                         split='xsub_train',
-                        pipeline=_base_.val_pipeline,
+                        pipeline=_base_.test_pipeline,
                     ),
                 ),
                 val_dataloader=dict(...),

@@ -1,5 +1,9 @@
 _base_ = ['../default_runtime.py', '../loaders.py']
 
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, masked=True)
+
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='MAMPLayerDecayConstructor',

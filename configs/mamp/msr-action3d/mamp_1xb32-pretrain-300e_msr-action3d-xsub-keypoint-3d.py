@@ -5,7 +5,7 @@ _base_ = [
 
 from mamp_mmaction.config import use_dataset
 
-use_dataset(_base_, split='xsub', masked=True)
+use_dataset(_base_, split='xsub')
 # An encoder that trains on two CPU cores.
 model = dict(
     backbone=dict(embed_dims=128, depth=4),

@@ -2,7 +2,7 @@ _base_ = ['../../_base_/datasets/toy.py', '../../_base_/mamp_pretrain.py']
 
 from mamp_mmaction.config import use_dataset
 
-use_dataset(_base_, split='xsub', masked=True)
+use_dataset(_base_, split='xsub')
 # An encoder that is pre-trained within minutes.
 model = dict(
     backbone=dict(embed_dims=64, depth=3, num_heads=4),

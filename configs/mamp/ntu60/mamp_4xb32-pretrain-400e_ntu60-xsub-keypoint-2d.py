@@ -1,0 +1,10 @@
+_base_ = [
+    '../../_base_/datasets/ntu60-2d.py',
+    '../../_base_/mamp_pretrain.py',
+]
+
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, split='xsub')
+model = dict(neck=dict(depth=3))
+train_dataloader = dict(batch_size=32)
