@@ -136,6 +136,7 @@ def use_dataset(cfg: ConfigDict, **options) -> None:
         import_modules_from_strings(list(data.imports))
         cfg.custom_imports.imports.extend(data.imports)
     layout = data.layout and get_layout(data.layout)
+    _check_complete(cfg, data)
     for part in PARTS:
         loader = cfg.get(f'{part}_dataloader', {})
         if 'pipeline' not in loader.get('dataset', {}):
@@ -155,6 +156,20 @@ def use_dataset(cfg: ConfigDict, **options) -> None:
     cfg.test_pipeline = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
     if 'model' in cfg:
         _fit_model(cfg.model, data, layout)
+
+
+def _check_complete(cfg: ConfigDict, data: DatasetOptions) -> None:
+    """A recipe's first data set must be described as far as recipes need."""
+    first = 'ann_file' not in cfg.get('train_dataloader', {}).get(
+        'dataset', {}
+    )
+    needed = ('num_classes', 'layout', 'split')
+    lacking = [name for name in needed if getattr(data, name) is None]
+    if data.ann_file is not None and first and lacking:
+        raise ValueError(
+            f'the data set {data.ann_file!r} lacks {" and ".join(lacking)}: '
+            'give it to use_dataset or in the variable `dataset`.'
+        )
 
 
 def _given(**values) -> dict:

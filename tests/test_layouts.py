@@ -3,7 +3,7 @@ import pytest
 from mmaction.datasets.transforms import JointToBone
 from mmaction.models.utils import Graph
 
-from mamp_mmaction.layouts import LAYOUTS, get_layout
+from mamp_mmaction.layouts import LAYOUTS, get_layout, register_layout
 
 TOOLBOX_LAYOUTS = ('nturgb+d', 'coco', 'openpose')
 ALL_LAYOUTS = sorted(LAYOUTS)
@@ -84,3 +84,52 @@ def test_joints_that_recipes_name_by_number():
 def test_unknown_layout_names_the_known_ones():
     with pytest.raises(ValueError, match=r"'ntu'.*'nturgb\+d', 'coco'"):
         get_layout('ntu')
+
+
+ARM = (('hand', 'elbow'), ('elbow', 'shoulder'), ('shoulder', 'shoulder'))
+
+
+def test_a_layout_of_ones_own():
+    try:
+        layout = register_layout('arm', origin='elbow', joints=ARM)
+        assert get_layout('arm') is layout
+        assert layout.parents == (1, 2, 2) and layout.inward == (
+            (0, 1),
+            (1, 2),
+        )
+        assert (layout.origin, layout.center, layout.left) == (1, 2, ())
+        # A module that is loaded again adds the same once more.
+        register_layout('arm', origin='elbow', joints=ARM)
+        with pytest.raises(ValueError, match="another layout 'arm' of 3 join"):
+            register_layout('arm', origin='hand', joints=ARM)
+    finally:
+        del LAYOUTS['arm']
+
+
+@pytest.mark.parametrize(
+    'joints, message',
+    [
+        ((*ARM, ('hand', 'elbow')), "has the joint 'hand' twice"),
+        ((*ARM, ('tip', 'finger')), "names 'finger' as parent of 'tip'"),
+        ((*ARM, ('foot', 'foot')), "not connected: 'shoulder' and 'foot'"),
+        (
+            (*ARM, ('a', 'b'), ('b', 'c'), ('c', 'a')),
+            'bones .* circle: a -> b -> c -> a',
+        ),
+        (
+            (*ARM, ('a', 'hand', 'b'), ('b', 'hand', 'a')),
+            'edges of the graph .* circle: a -> b -> a',
+        ),
+        ((*ARM, ('left_foot', 'hand')), "'right_foot' as counterpart"),
+        ((*ARM, ('right_foot', 'hand')), "'left_foot' as counterpart"),
+        (ARM[:1], "names 'elbow' as parent"),
+        ((('hip', 'hip'),), "names 'elbow' as origin"),
+        ((), 'has no joints'),
+    ],
+)
+def test_a_layout_that_is_no_skeleton(joints, message):
+    with pytest.raises(
+        ValueError, match=f"layout 'new' .*{message}|{message}"
+    ):
+        register_layout('new', origin='elbow', joints=joints)
+    assert 'new' not in LAYOUTS

@@ -5,14 +5,17 @@ from mmaction.datasets.transforms import (
     FormatGCNInput,
     GenSkeFeat,
     PackActionInputs,
+    PreNormalize2D,
     PreNormalize3D,
 )
 from synthetic import data_set, write
 
 from mamp_mmaction.datasets import (
     CenterSkeleton,
+    DropScore,
     MotionAwareMask,
     RandomRotate3D,
+    ScaleToImage,
     SkeletonDataset,
     SkeletonStream,
     TemporalCropResize,
@@ -238,6 +241,51 @@ def test_stream_needs_the_right_layout():
         SkeletonStream('bone')(sequence(joints=20))
     with pytest.raises(ValueError, match="stream='bones' is none of"):
         SkeletonStream('bones')
+
+
+def pixels():
+    """Two persons in an image; what is absent is zero."""
+    raw = sequence(channels=2)
+    raw['keypoint'] = raw['keypoint'] * 100 + 200
+    raw['keypoint'][1, 10:20] = 0
+    raw['keypoint'][0, 5, 3] = 0
+    raw['keypoint_score'] = np.ones((2, 50, 25), np.float32)
+    return dict(raw, img_shape=(1080, 1920))
+
+
+def test_pixels_are_scaled_as_in_the_toolbox_and_absent_joints_stay_zero():
+    raw = pixels()
+    present = raw['keypoint'].any(axis=-1)
+    theirs = PreNormalize2D()(dict(raw, keypoint=raw['keypoint'].copy()))
+    ours = ScaleToImage()(dict(raw))['keypoint']
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(
+        ours[present], theirs['keypoint'][present], atol=1e-6
+    )
+    np.testing.assert_array_equal(theirs['keypoint'][~present], -1)
+    np.testing.assert_array_equal(ours[~present], 0)
+    # The absent person is absent for what follows.
+    centred = CenterSkeleton(11)(dict(raw, keypoint=ours))['keypoint']
+    np.testing.assert_array_equal(centred[1, 10:20], 0)
+
+
+def test_an_image_without_size_names_the_sample():
+    raw = pixels()
+    shape = raw.pop('img_shape')
+    given = ScaleToImage(shape)(dict(raw))['keypoint']
+    told = ScaleToImage()(dict(raw, img_shape=shape))['keypoint']
+    np.testing.assert_array_equal(given, told)
+    with pytest.raises(ValueError, match="'S001A001' has img_shape=None"):
+        ScaleToImage()(raw)
+    with pytest.raises(ValueError, match=r"'S001A001'.*\(2, 50, 25, 3\)"):
+        ScaleToImage(shape)(sequence())
+
+
+def test_without_the_score_there_are_two_channels():
+    with_score = FormatGCNInput(num_person=2)(pixels())['keypoint']
+    without = FormatGCNInput(num_person=2)(DropScore()(pixels()))['keypoint']
+    assert with_score.shape[-1] == 3
+    np.testing.assert_array_equal(without, with_score[..., :2])
 
 
 @pytest.mark.parametrize(
