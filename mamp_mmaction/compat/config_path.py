@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from mmengine.config import Config
-
 PREFIX = 'mamp_mmaction::'
 PACKAGE = Path(__file__).parents[1]
 
@@ -25,6 +23,9 @@ def find_own_configs() -> None:
     mmengine knows the prefixes of its own projects only. Unlike theirs this
     one opens no scope: the components are in the toolbox's.
     """
+    # Not before the check for mmcv, which mmengine's imports ask for.
+    from mmengine.config import Config
+
     original = Config._get_cfg_path
     if getattr(original, 'finds_own_configs', False):
         return
