@@ -62,7 +62,9 @@ def free_port():
 
 
 def test_import_without_mmcv_names_the_command(tmp_path):
-    done = run_without('mmcv', 'import mamp_mmaction', tmp_path)
+    site = tmp_path / 'site'
+    site.mkdir()
+    done = run_without('mmcv', 'import mamp_mmaction', site)
     error = done.stderr.strip().splitlines()[-1]
     assert error.startswith('ImportError: mamp_mmaction needs mmcv')
     assert "pip install 'mamp-mmaction[lite]'" in error
