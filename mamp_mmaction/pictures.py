@@ -1,0 +1,179 @@
+"""Pictures of skeleton sequences."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .layouts import SkeletonLayout
+from .utils import written_whole
+
+NUM_MOMENTS = 8
+# Blue and vermilion stay apart for colour-blind eyes. Then for other persons.
+COLORS = {
+    'left': ('#0072b2', '#8cc3e6'),
+    'right': ('#d55e00', '#f5b78a'),
+    'middle': ('#333333', '#aaaaaa'),
+}
+# A moment is as wide as 1, a row as high as this.
+ROW_HEIGHT = 1.5
+IMAGE_LAYOUTS = ('coco', 'openpose')
+
+
+def is_image(keypoint: np.ndarray, layout: SkeletonLayout | None) -> bool:
+    """Whether (M, T, V, C) are pixels: in 2D, or in 2D with a score."""
+    named = layout is not None and layout.name in IMAGE_LAYOUTS
+    return keypoint.shape[3] == 2 or named
+
+
+def place_bodies(
+    keypoint: np.ndarray, in_image: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay out several moments of a sequence side by side.
+
+    The x axis leads to the right and the y axis up, in images down. All
+    moments have one scale and one floor; each stands in the middle of its
+    place, so that skeletons stay large where persons walk. A person all of
+    whose joints are zero is absent, in images a joint at zero, too.
+
+    Args:
+        keypoint (np.ndarray): Shape (M, T, V, C).
+        in_image (bool): Whether y leads down.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: The moments (F,), and positions (M, F,
+        V, 2), NaN where nothing is seen; moment i is at x = i.
+    """
+    frames = keypoint.shape[1]
+    moments = np.linspace(0, frames - 1, min(NUM_MOMENTS, frames))
+    moments = moments.round().astype(int)
+    shown = keypoint[:, moments].astype(float)
+    places = shown[..., :2].copy()
+    present = places if in_image else shown
+    absent = ~present.any(axis=3 if in_image else (2, 3))
+    places[absent] = np.nan
+    places[~np.isfinite(shown).all(axis=3)] = np.nan
+    if in_image:
+        places[..., 1] *= -1
+    x, y = places[..., 0], places[..., 1]
+    known = np.isfinite(x)
+    if known.any():
+        left = np.min(x, axis=(0, 2), where=known, initial=np.inf)
+        right = np.max(x, axis=(0, 2), where=known, initial=-np.inf)
+        seen = left <= right  # (F,)
+        width = max((right - left)[seen].max(), 1e-9)
+        height = max(np.ptp(y[known]), 1e-9)
+        scale = min(0.9 / width, ROW_HEIGHT / height)
+        middle = np.where(seen, left + right, 0) / 2
+        x -= middle[:, None]
+        y -= y[known].min()
+        places *= scale
+        x += np.arange(len(moments))[:, None]
+    return moments, places
+
+
+def draw_sequence(
+    axes: object, keypoint: np.ndarray, layout: SkeletonLayout | None
+) -> None:
+    """Draw several moments of a sequence.
+
+    Args:
+        axes (matplotlib.axes.Axes): Where.
+        keypoint (np.ndarray): Shape (M, T, V, C).
+        layout (SkeletonLayout, optional): None draws joints without bones.
+    """
+    from matplotlib.collections import LineCollection
+
+    num_joints = keypoint.shape[2]
+    moments, places = place_bodies(keypoint, is_image(keypoint, layout))
+    sides = np.full(num_joints, 'middle')
+    bones = np.zeros((0, 2), int)
+    if layout is not None:
+        bones = np.array(layout.inward)
+        sides[list(layout.left)], sides[list(layout.right)] = 'left', 'right'
+    for person, bodies in enumerate(places):  # (F, V, 2)
+        colors = np.array([COLORS[side][person > 0] for side in sides])
+        lines = bodies[:, bones]  # (F, B, 2, 2)
+        drawn = np.isfinite(lines).all(axis=(2, 3))
+        axes.add_collection(
+            LineCollection(
+                lines[drawn],
+                colors=colors[bones[:, 0][np.nonzero(drawn)[1]]],
+                linewidths=1.6,
+                capstyle='round',
+            )
+        )
+        drawn = np.isfinite(bodies).all(axis=2)
+        axes.scatter(
+            *bodies[drawn].T, s=5, c=colors[np.nonzero(drawn)[1]], zorder=3
+        )
+    seen = np.isfinite(places).any(axis=(0, 2, 3))
+    labels = [f'{m}' if s else f'{m}: nobody' for m, s in zip(moments, seen)]
+    axes.set(
+        xlim=(-0.5, NUM_MOMENTS - 0.5),
+        ylim=(-0.05, ROW_HEIGHT + 0.05),
+        aspect='equal',
+        yticks=[],
+    )
+    axes.set_xticks(range(len(moments)), labels, fontsize=8, color='#555555')
+    axes.tick_params(length=0)
+    axes.spines[['left', 'right', 'top']].set_visible(False)
+    axes.spines['bottom'].set_color('#dddddd')
+
+
+def draw_picture(
+    path: Path,
+    samples: dict[str, dict],
+    classes: Sequence[str],
+    layout: Callable[[int], SkeletonLayout | None],
+) -> None:
+    """Draw annotations, one below the other, to a PNG file.
+
+    Args:
+        path (Path): The picture; on failure nothing is left under its name.
+        samples (dict): Annotations by name.
+        classes (list[str]): For the titles; may be empty.
+        layout (Callable): Returns the layout of a number of joints, or None.
+
+    Raises:
+        ValueError: matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
+    except ImportError:
+        raise ValueError(
+            'a picture needs matplotlib: pip install matplotlib'
+        ) from None
+
+    size = (10, 0.5 + 2.35 * len(samples))
+    figure = Figure(size, dpi=110, layout='constrained')
+    rows = figure.subplots(len(samples), squeeze=False)[:, 0]
+    for axes, (name, sample) in zip(rows, samples.items()):
+        keypoint, label = sample['keypoint'], sample.get('label')
+        persons, frames, joints, _ = keypoint.shape
+        found = layout(joints)
+        if type(label) is int and 0 <= label < len(classes):
+            label = f'{label} {classes[label]}'
+        title = (
+            f'{name:.40}   class {label}   persons {persons}   frames {frames}'
+            f'   {found.name if found else f"{joints} joints, no layout"}'
+        )
+        axes.set_title(title, loc='left', fontsize=9, parse_math=False)
+        draw_sequence(axes, keypoint, found)
+    handles = [
+        Line2D([], [], color=color, linewidth=3, label=side)
+        for side, (color, _) in COLORS.items()
+    ]
+    figure.legend(
+        handles=handles,
+        loc='outside upper left',
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+        title='further persons paler; x to the right, y up (image rows down); '
+        'numbers are frames',
+        title_fontsize=8,
+    )
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, format='png')
