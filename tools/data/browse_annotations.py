@@ -113,7 +113,7 @@ def measure_bodies(keypoints: list, layout):
     import numpy as np
 
     lengths, changes, sizes = [], [], []
-    bones = np.array(layout.inward if layout else ()).reshape(-1, 2)
+    bones = np.array(layout.inward if layout else np.zeros((0, 2), int))
     for keypoint in keypoints:
         bodies = keypoint[keypoint.any(axis=(2, 3))].astype(float)
         if not len(bodies):
