@@ -163,10 +163,13 @@ def _attempt(
     """Return the content and no fault, or no content and the fault."""
     try:
         content = read(file)
-        for annotation in content.annotations:
-            _check_annotation(annotation, None)
     except (ValueError, OSError) as error:
         return None, str(error)
+    try:
+        for annotation in content.annotations:
+            _check_annotation(annotation, None)
+    except ValueError as error:
+        return None, f'{file}: {error}'
     return content, None
 
 
@@ -186,11 +189,13 @@ def make_annotation(
         keypoint (np.ndarray): Positions (M, T, V, C), stored as float32.
         **more: Further keys.
     """
+    with np.errstate(over='ignore'):  # becomes infinity, which is refused
+        keypoint = np.ascontiguousarray(keypoint, np.float32)
     return {
         'frame_dir': name,
         'label': label,
         'total_frames': keypoint.shape[1],
-        'keypoint': np.ascontiguousarray(keypoint, np.float32),
+        'keypoint': keypoint,
         **more,
     }
 

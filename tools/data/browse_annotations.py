@@ -19,8 +19,8 @@ MIN_BODY, MAX_BODY = 0.5, 2.5
 # Bones of real recordings: at most 0.34 of the body's length in three data
 # sets of Kinect v1; in another order of joints the longest is 0.44 to 1.
 MAX_BONE = 0.4
-# Median change of a bone's length. Depth sensors give up to 0.12, but 0.2
-# from ankle to foot; in another order of joints it is up to 0.23.
+# Median change of a bone's length. Of the same recordings up to 0.12, but 0.2
+# from wrist to hand; in another order of joints it is up to 0.23.
 MAX_CHANGE = 0.15
 
 # ---------------------------------------------------------------------------
