@@ -8,8 +8,9 @@ import synthetic
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from mamp_mmaction import layouts, pictures
+from mamp_mmaction import layouts
 from mamp_mmaction.datasets import toy
+from mamp_mmaction.utils import pictures
 
 NTU, COCO = layouts.get_layout('nturgb+d'), layouts.get_layout('coco')
 COCO_HEIGHTS = [  # of a standing body, in the order of the joints

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import synthetic
 
-from mamp_mmaction.datasets import SkeletonDataset
 from mamp_mmaction.datasets.annotation_file import (
     read_annotations,
     write_annotations,
@@ -125,16 +124,6 @@ def test_what_is_in_the_archive_stays(tool, tmp_path):
     assert small[1, 39, 24, 2] == np.float32(1e-30)
 
 
-def test_data_set_reads_what_was_written(tool, tmp_path):
-    path = save(tmp_path / 'PKUv1_XView.npz', archive())
-    to_annotations(tool, path)
-    dataset = SkeletonDataset(
-        str(path.with_suffix('.pkl')), pipeline=[], split='xview_val'
-    )
-    labels = [dataset.get_data_info(i)['label'] for i in range(len(dataset))]
-    assert labels == list(LABELS['test'])
-
-
 def test_samples_of_zeros_are_left_out_and_named(tool, tmp_path, capsys):
     arrays = archive()
     arrays['x_train'][3] = 0
@@ -187,7 +176,7 @@ def test_only_what_is_kept_is_held(tool, tmp_path):
 # ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('dtype', ['f8', 'f4', 'i8', 'u1', '?'])
+@pytest.mark.parametrize('dtype', ['f8', 'u1', '?'])
 def test_round_trip_is_exact(tool, tmp_path, monkeypatch, dtype):
     monkeypatch.setattr(tool, 'CHUNK', 2)  # the last chunk is not full
     arrays = archive(dtype)
@@ -203,8 +192,11 @@ def test_round_trip_is_exact(tool, tmp_path, monkeypatch, dtype):
     assert_identical(to_npz(tool, path.with_suffix('.pkl')), arrays)
 
 
-def test_compressed_archive_and_other_split_name(tool, tmp_path):
+def test_compressed_archive_with_an_empty_part_and_another_split(
+    tool, tmp_path
+):
     arrays = archive()
+    arrays.update(x_test=arrays['x_test'][:0], y_test=arrays['y_test'][:0])
     path = tmp_path / 'mine.npz'
     np.savez_compressed(path, **arrays)
     content = to_annotations(tool, path, '--split', 'cs')
@@ -215,40 +207,22 @@ def test_compressed_archive_and_other_split_name(tool, tmp_path):
     assert_identical(back, arrays)
 
 
-def test_empty_part(tool, tmp_path):
-    arrays = archive()
-    arrays.update(x_test=arrays['x_test'][:0], y_test=arrays['y_test'][:0])
-    path = save(tmp_path / 'a_xsub.npz', arrays)
-    to_annotations(tool, path)
-    assert_identical(to_npz(tool, path.with_suffix('.pkl')), arrays)
-
-
 # ---------------------------------------------------------------------------
 # Names
 # ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ('name', 'split'),
-    [
-        ('NTU60_XSub.npz', 'xsub'),
-        ('NTU60_XView.npz', 'xview'),
-        ('NTU120_XSet.npz', 'xset'),
-        ('PKUv2_xview_copy.npz', 'xview'),
-    ],
-)
-def test_split_is_what_the_name_says(tool, tmp_path, name, split):
-    content = to_annotations(tool, save(tmp_path / name, archive()))
-    assert list(content['split']) == [f'{split}_train', f'{split}_val']
-
-
-@pytest.mark.parametrize('name', ['NTU60.npz', 'XSub_XView.npz', 'subx.npz'])
-def test_asks_for_a_split_that_the_name_does_not_say(tool, tmp_path, name):
+def test_split_is_what_the_name_says_or_asked_for(tool, tmp_path):
     folder = tmp_path / 'xsub'  # the folder says nothing
-    folder.mkdir()
-    path = save(folder / name, archive())
-    with pytest.raises(SystemExit, match=f'{name}.*give --split'):
-        to_annotations(tool, path)
+    for name, split in (
+        ('NTU60_XSub.npz', 'xsub'),
+        ('PKUv2_xview_copy.npz', 'xview'),
+        ('NTU120_XSet.npz', 'xset'),
+    ):
+        assert tool.derive_split(folder / name) == split
+    for name in ('NTU60.npz', 'XSub_XView.npz', 'subx.npz'):
+        with pytest.raises(ValueError, match=f'{name}.*give --split'):
+            tool.derive_split(folder / name)
 
 
 @pytest.mark.parametrize(
@@ -292,10 +266,6 @@ BROKEN = {
         replace('x_train', lambda x: x.reshape(5, -1)),
         r'x_train: has the shape \(5, 45000\), expected \(5, 300, 150\)',
     ),
-    'one person': (
-        replace('x_test', lambda x: x[..., :75]),
-        r'x_test: has the shape \(3, 300, 75\)',
-    ),
     'another number of labels': (
         replace('y_test', lambda y: y[:2]),
         r'x_test: has the shape \(3, 300, 150\), expected \(2, 300, 150\)',
@@ -307,14 +277,6 @@ BROKEN = {
     'two labels': (
         put('y_train', (3, 0), 1),
         'y_train: 1 rows are not one-hot; row 3 has 2 ones and 5 zeros',
-    ),
-    'no label': (
-        put('y_test', (slice(1, 3), slice(None)), 0),
-        'y_test: 2 rows are not one-hot; row 1 has 0 ones',
-    ),
-    'half a label': (
-        put('y_test', (0, 2), 0.5),
-        'y_test: 1 rows are not one-hot; row 0 has 0 ones and 6 zeros',
     ),
     'NaN in the labels': (
         put('y_train', (4, 0), np.nan),
@@ -328,10 +290,6 @@ BROKEN = {
         put('x_train', (2, 17, 3), np.nan),
         r'x_train: row 2 holds NaN.*frame 17\)',
     ),
-    'infinity': (
-        put('x_test', (1, 0, 0), -np.inf),
-        r'x_test: row 1 holds NaN.*frame 0\)',
-    ),
     'beyond float32': (
         replace('x_test', lambda x: np.where(x > 2, 1e300, x.astype(float))),
         'x_test: row . holds NaN, infinity or a number beyond float32',
@@ -339,14 +297,6 @@ BROKEN = {
     'float16': (
         replace('x_train', lambda x: x.astype(np.float16)),
         'x_train: holds float16, expected float32 or float64',
-    ),
-    'whole numbers': (
-        replace('x_train', lambda x: x.astype(int)),
-        'x_train: holds int64, expected float32 or float64',
-    ),
-    'texts': (
-        replace('y_train', lambda y: y.astype(str)),
-        'y_train: holds <U32, expected numbers',
     ),
     'objects': (
         replace('y_train', lambda y: y.astype(object)),
@@ -423,11 +373,6 @@ def test_member_that_is_no_array(tool, tmp_path):
         to_annotations(tool, path)
 
 
-def test_missing_file_is_named(tool, tmp_path):
-    with pytest.raises(SystemExit, match='none_xsub.npz'):
-        to_annotations(tool, tmp_path / 'none_xsub.npz')
-
-
 # ---------------------------------------------------------------------------
 # From annotations to an archive
 # ---------------------------------------------------------------------------
@@ -483,11 +428,6 @@ def test_archive_holds_the_numbers_of_the_annotations(
     assert '1 annotations in neither split' in capsys.readouterr().out
 
 
-def test_class_names_count_the_classes(tool, tmp_path, annotations):
-    path = write(tmp_path / 'a.pkl', annotations, classes=list('abcdefgh'))
-    assert to_npz(tool, path)['y_train'].shape == (2, 8)
-
-
 def test_what_does_not_fit_stops_or_is_cut(
     tool, tmp_path, annotations, capsys
 ):
@@ -514,12 +454,11 @@ def test_what_does_not_fit_stops_or_is_cut(
     ('changes', 'message'),
     [
         (dict(keypoint=np.zeros((1, 9, 17, 3), 'f4')), r"'b'.*\(1, 9, 17, 3"),
-        (dict(keypoint=np.zeros((1, 9, 25, 2), 'f4')), r"'b'.*\(1, 9, 25, 2"),
-        (dict(keypoint=[[0.0]]), "'b'.*has the shape None"),
+        (dict(keypoint=None), "'b'.*has the shape None"),
+        (dict(label=None), "'b'.*label is None, expected 0 to 5"),
         (dict(keypoint=np.ones((1, 9, 25, 3), int)), "'b'.*int64.*finite"),
         (dict(keypoint=np.full((1, 9, 25, 3), np.nan)), "'b'.*NaN"),
         (dict(label=-1), "'b'.*label is -1, expected 0 to 5"),
-        (dict(label='run'), "'b'.*label is 'run'"),
         (dict(frame_dir='a'), "names 'a', which has 2 annotations"),
         (dict(frame_dir='other'), "names 'b', which has 0 annotations"),
         (dict(one_hot_dtype='no type'), r"one_hot_dtype is \['no type'\]"),
@@ -533,16 +472,6 @@ def test_broken_annotation(tool, tmp_path, annotations, changes, message):
     with pytest.raises(SystemExit, match=f'a.pkl.*({message})'):
         to_npz(tool, path)
     assert os.listdir(tmp_path) == ['a.pkl']
-
-
-@pytest.mark.parametrize('key', ['keypoint', 'label'])
-def test_annotation_that_lacks_a_key(tool, tmp_path, annotations, key):
-    del annotations[0][key]
-    path = tmp_path / 'a.pkl'
-    split = {'xsub_train': ['a', 'b'], 'xsub_val': ['c']}
-    synthetic.write(path, dict(split=split, annotations=annotations))
-    with pytest.raises(SystemExit, match=f"a.pkl: sample 'a': {key}"):
-        to_npz(tool, path)
 
 
 def test_other_forms_and_splits(tool, tmp_path, annotations):

@@ -153,7 +153,7 @@ def inspect(content: dict, layout) -> tuple[dict, dict, dict]:
         tuple[dict, dict, dict]: The sound samples by name; faults and
         warnings, what was found with the names it applies to.
     """
-    from mamp_mmaction.pictures import is_image
+    from mamp_mmaction.utils.pictures import is_image
 
     faults, warnings = defaultdict(list), defaultdict(list)
     classes = content.get('classes')
@@ -477,7 +477,7 @@ def main(argv=None) -> None:
         print(format_findings('Faults', faults, args.all_names))
         print(format_findings('Warnings', warnings, args.all_names))
         if args.picture:
-            from mamp_mmaction.pictures import draw_picture
+            from mamp_mmaction.utils.pictures import draw_picture
 
             classes = content.get('classes')
             draw_picture(

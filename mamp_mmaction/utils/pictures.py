@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .layouts import SkeletonLayout
-from .utils import written_whole
+from ..layouts import SkeletonLayout
+from .atomic import written_whole
 
 NUM_MOMENTS = 8
 # Blue and vermilion stay apart for colour-blind eyes. Then for other persons.
@@ -64,7 +64,7 @@ def place_bodies(
         width = max((right - left)[seen].max(), 1e-9)
         height = max(np.ptp(y[known]), 1e-9)
         scale = min(0.9 / width, ROW_HEIGHT / height)
-        middle = np.where(seen, left + right, 0) / 2
+        middle = sum(np.where(seen, (left, right), 0)) / 2
         x -= middle[:, None]
         y -= y[known].min()
         places *= scale
