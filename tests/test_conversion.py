@@ -128,6 +128,17 @@ def test_nothing_usable_writes_nothing(files):
     assert not (files[0].parent / 'out.pkl').exists()
 
 
+def test_place_to_write_to_is_checked_before_the_work(files, tmp_path):
+    in_train = {'half': lambda name: True}
+    (tmp_path / 'file').write_text('')
+    for out, error in (
+        (tmp_path / 'out.npz', ValueError),
+        (tmp_path / 'file' / 'out.pkl', OSError),
+    ):
+        with pytest.raises(error):
+            convert(pytest.fail, files, out, 'abcdefgh', in_train, 1)
+
+
 def test_lines_of_which_some_columns_count():
     path = Path('a.txt')
     lines = ['1 2 nan x', '  3   4 y z ']

@@ -433,12 +433,13 @@ def test_what_does_not_fit_stops_or_is_cut(
 ):
     annotations[1] = annotation('b', persons=4, frames=301, seed=4)
     annotations[2] = annotation('c', frames=500, seed=5)
-    path = write(tmp_path / 'a.pkl', annotations)
+    path = write(tmp_path / 'a.pkl', annotations, classes=list('abcdefgh'))
     told = 'more than 300 frames in 2 samples, more than 2 persons in 1 '
     with pytest.raises(SystemExit, match=f'{told}.*--cut'):
         to_npz(tool, path)
     assert not (tmp_path / 'back_XSub.npz').exists()
     arrays = to_npz(tool, path, '--cut')
+    assert arrays['y_train'].shape == (2, 8)  # as many as there are names
     assert told in capsys.readouterr().out
     b, c = annotations[1]['keypoint'], annotations[2]['keypoint']
     np.testing.assert_array_equal(

@@ -75,9 +75,14 @@ def convert(
 
     Raises:
         ValueError: Nothing usable is left; or, with ``strict``, a file is
-            broken.
+            broken; or ``out`` is no ``.pkl``, before anything is read.
+        OSError: ``out`` cannot be written.
         ChildProcessError: The system ended a worker process.
     """
+    # Hours may pass before it is written.
+    if Path(out).suffix != '.pkl':
+        raise ValueError(f'{out}: expected the name of a .pkl file.')
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     contents, broken = read_files(read, files, num_workers, strict)
     messages = [
         message for content in contents for message in content.left_out
