@@ -102,28 +102,6 @@ def test_annotations_hold_the_numbers_of_the_archive(tool, tmp_path):
                 )
 
 
-def test_what_is_in_the_archive_stays(tool, tmp_path):
-    arrays = archive()
-    x = arrays['x_train']
-    x[0, :, 75:] = x[0, :, :75]  # a single body, held twice
-    x[1, :, :75] = 0  # only person 2
-    x[2, 5:9] = 0  # nobody for a while, and later again
-    x[3, 40:] = 0
-    x[3, 39] = 0
-    x[3, 39, 149] = 1e-30  # the last frame has one small number of person 2
-    found = by_name(
-        to_annotations(tool, save(tmp_path / 'NTU120_XSub.npz', arrays))
-    )
-    twice, second, gap, small = (
-        found[f'train_{i:06}']['keypoint'] for i in range(4)
-    )
-    np.testing.assert_array_equal(twice[0], twice[1])
-    assert len(second) == 2 and not second[0].any() and second[1].any()
-    assert not gap[:, 5:9].any() and gap[:, 9].any()
-    assert small.shape[:2] == (2, 40)
-    assert small[1, 39, 24, 2] == np.float32(1e-30)
-
-
 def test_samples_of_zeros_are_left_out_and_named(tool, tmp_path, capsys):
     arrays = archive()
     arrays['x_train'][3] = 0

@@ -131,26 +131,6 @@ def test_arrays_are_what_the_files_say(ntu, tmp_path, newline):
     }
 
 
-def test_two_most_spread_of_the_first_four_bodies_are_kept(ntu, tmp_path):
-    spreads = (0.1, 0.4, 0.2, 0.3, 0.9, 0.8)
-    bodies = [person(20, seed=i, spread=s) for i, s in enumerate(spreads)]
-    tracks = [(i, joints, range(20)) for i, joints in enumerate(bodies)]
-    keypoint = convert_one(ntu, tmp_path, recording(20, *tracks))
-    assert_persons(
-        keypoint, 20, (bodies[1], range(20)), (bodies[3], range(20))
-    )
-
-
-def test_bodies_are_told_apart_by_their_place_in_the_frame(ntu, tmp_path):
-    one = person(10, seed=1, spread=0.6)
-    two = person(30, seed=2, spread=0.3)
-    frames = recording(30, (1, one, range(10)), (2, two, range(30)))
-    keypoint = convert_one(ntu, tmp_path, frames)
-    # Once the first body has gone the second stands at its place.
-    mixed = np.concatenate([one, two[10:]])
-    assert_persons(keypoint, 30, (mixed, range(30)), (two[:10], range(10)))
-
-
 def random_recording(seed):
     """Up to six bodies that come and go, frames without any among them."""
     rng = np.random.default_rng(seed)
@@ -310,13 +290,6 @@ def test_denoising_may_leave_nobody(ntu, tmp_path, capsys):
 # ---------------------------------------------------------------------------
 # What is left out
 # ---------------------------------------------------------------------------
-
-
-def test_sequences_without_a_body_are_named(ntu, tmp_path, capsys):
-    assert convert_one(ntu, tmp_path, recording(5)) is None
-    captured = capsys.readouterr()
-    assert f'no body: {TRAIN_60}' in captured.err
-    assert 'left out, no body     1' in captured.out
 
 
 def set_line(number, text):
