@@ -106,6 +106,13 @@ FAULTS = {
         lambda sample: sample.update(keypoint_score=np.ones((1, 9, 25))),
         'keypoint_score has the shape (1, 9, 25), expected',
     ),
+    'zeros': (put(..., 0), 'all coordinates are zero'),
+    'broken score': (
+        lambda sample: sample.update(
+            keypoint_score=sample['keypoint'][..., 0] * np.nan
+        ),
+        'keypoint_score holds NaN',
+    ),
     'label beyond': (
         lambda sample: sample.update(label=3),
         'label is 3, but there are 3 classes',
@@ -169,7 +176,6 @@ WARNINGS = {
         swap(lambda k: k.repeat(3, axis=0)),
         'more than two persons, of whom two are kept: 1 S002 (3)',
     ),
-    'zeros': (put(..., 0), 'all coordinates are zero: 1 S002'),
     'zero joints': (
         put((0, slice(3, 5), 7), 0),
         'joints at exactly zero: 1 S002 (2 of',

@@ -59,13 +59,18 @@ def find_fault(sample, name: str, classes: list | None) -> str | None:
         _check_annotation(sample, classes)
     except ValueError as error:
         return str(error).removeprefix(f'sample {name!r}').lstrip(': ')
+    if not keypoint.any():
+        return 'all coordinates are zero'
     score = sample.get('keypoint_score')
-    if score is None or np.shape(score) == keypoint.shape[:3]:
-        return None
-    return (
-        f'keypoint_score has the shape {np.shape(score)}, expected '
-        f'{keypoint.shape[:3]}'
-    )
+    shape = getattr(score, 'shape', None)
+    if score is not None and shape != keypoint.shape[:3]:
+        return (
+            f'keypoint_score has the shape {shape}, expected '
+            f'{keypoint.shape[:3]}'
+        )
+    if score is not None and not np.isfinite(score.astype(float)).all():
+        return 'keypoint_score holds NaN or infinite values'
+    return None
 
 
 def find_warnings(keypoint):
@@ -89,9 +94,6 @@ def find_warnings(keypoint):
         yield f'fewer than {MIN_FRAMES} frames', f'{frames}'
     joints = keypoint.any(axis=3)  # (M, T, V)
     present = joints.any(axis=2)
-    if not present.any():
-        yield 'all coordinates are zero', ''
-        return
     for axis, what in ((0, 'frames without a person'), (1, 'unseen persons')):
         absent = ~present.any(axis=axis)
         if absent.any():
@@ -153,6 +155,7 @@ def inspect(content: dict, layout) -> tuple[dict, dict, dict]:
         tuple[dict, dict, dict]: The sound samples by name; faults and
         warnings, what was found with the names it applies to.
     """
+    from mamp_mmaction.datasets.progress import track
     from mamp_mmaction.utils.pictures import is_image
 
     faults, warnings = defaultdict(list), defaultdict(list)
@@ -161,7 +164,8 @@ def inspect(content: dict, layout) -> tuple[dict, dict, dict]:
         faults["'classes' is no list of names"].append(type(classes).__name__)
         classes = None
     sound, names = {}, Counter()
-    for index, sample in enumerate(content['annotations']):
+    annotations = content['annotations']
+    for index, sample in enumerate(track(annotations, len(annotations))):
         name = name_of(sample, index)
         names[name] += 1
         fault = find_fault(sample, name, classes)
@@ -170,7 +174,7 @@ def inspect(content: dict, layout) -> tuple[dict, dict, dict]:
             continue
         sound[name] = sample
         for what, detail in find_warnings(sample['keypoint']):
-            warnings[what].append(f'{name} ({detail})' if detail else name)
+            warnings[what].append(f'{name} ({detail})')
     kinds = Counter(s['keypoint'].shape[2:] for s in sound.values())
     for usual, _ in kinds.most_common(1):
         faults['other joints x coordinates than most'] += [
@@ -259,15 +263,16 @@ def describe(content: dict, sound: dict) -> str:
         ),
         ('number type', counts(k.dtype for k in keypoints)),
     ]
-    present = [k[k.any(axis=(2, 3))] for k in keypoints]
-    for i, axis in enumerate('xyz'):
-        values = [p[..., i] for p in present if p.size and p.shape[2] > i]
-        if values:
-            low, high = (
-                min(v.min() for v in values),
-                max(v.max() for v in values),
-            )
-            facts.append((f'range of {axis}', f'{low:.4g} to {high:.4g}'))
+    low, high = defaultdict(list), defaultdict(list)
+    for keypoint in keypoints:
+        present = keypoint[keypoint.any(axis=(2, 3))]  # (persons, V, C)
+        for axis in range(present.shape[2] if len(present) else 0):
+            low[axis].append(present[..., axis].min())
+            high[axis].append(present[..., axis].max())
+    for axis in low:
+        name = 'xyz'[axis] if axis < 3 else f'coordinate {axis}'
+        span = f'{min(low[axis]):.4g} to {max(high[axis]):.4g}'
+        facts.append((f'range of {name}', span))
     times = Counter(int(sample['label']) for sample in sound.values())
     classes = content.get('classes')
     classes = classes if isinstance(classes, (list, tuple)) else ()
