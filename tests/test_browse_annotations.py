@@ -111,7 +111,7 @@ FAULTS = {
         lambda sample: sample.update(
             keypoint_score=sample['keypoint'][..., 0] * np.nan
         ),
-        'keypoint_score holds NaN',
+        'keypoint_score holds NaN, inf',
     ),
     'label beyond': (
         lambda sample: sample.update(label=3),

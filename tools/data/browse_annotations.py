@@ -68,8 +68,10 @@ def find_fault(sample, name: str, classes: list | None) -> str | None:
             f'keypoint_score has the shape {shape}, expected '
             f'{keypoint.shape[:3]}'
         )
-    if score is not None and not np.isfinite(score.astype(float)).all():
-        return 'keypoint_score holds NaN or infinite values'
+    if score is not None and (
+        score.dtype.kind not in 'iuf' or not np.isfinite(score).all()
+    ):
+        return 'keypoint_score holds NaN, infinite values or no numbers'
     return None
 
 
