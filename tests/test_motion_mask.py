@@ -1,6 +1,11 @@
 import numpy as np
 import pytest
+import torch
+from mmaction.datasets.transforms import FormatGCNInput
+from mmengine.runner import Runner
+from synthetic import annotation, data_set, write
 
+from mamp_mmaction.datasets.transforms import MotionAwareMask
 from mamp_mmaction.motion_mask import (
     motion_aware_mask,
     motion_intensity,
@@ -9,7 +14,7 @@ from mamp_mmaction.motion_mask import (
 from mamp_mmaction.patches import patchify, unpatchify
 
 
-def draw(keypoint, tau=0.8, mask_ratio=0.9, t_patch_size=4, seed=0):
+def draw(keypoint, tau=0.8, mask_ratio=0.9, t_patch_size=4, seed=0, **kwargs):
     persons, frames, joints, _ = keypoint.shape
     tokens = frames // t_patch_size * joints
     uniform = np.random.default_rng(seed).random((persons, tokens))
@@ -19,6 +24,7 @@ def draw(keypoint, tau=0.8, mask_ratio=0.9, t_patch_size=4, seed=0):
         mask_ratio=mask_ratio,
         tau=tau,
         t_patch_size=t_patch_size,
+        **kwargs,
     )
 
 
@@ -81,27 +87,14 @@ def test_moving_joints_are_masked_more_often():
     assert still.max() - still.min() < 0.02
 
 
-def test_tau_zero_is_uniformly_random():
-    keypoint = skeletons(persons=1)
-    uniform = np.random.default_rng(0).random((1, 750))
-    mask = motion_aware_mask(
-        keypoint, uniform, mask_ratio=0.9, tau=0, t_patch_size=4
-    )
-    np.testing.assert_array_equal(
-        np.flatnonzero(~mask[0]), np.sort(np.argsort(uniform[0])[:74])
-    )
-
-
-def test_an_absent_person_is_masked_at_random():
+def test_still_persons_and_tau_zero_are_masked_at_random():
     keypoint = skeletons()
     keypoint[1] = 0
-    mask = draw(keypoint, tau=0.8)
-    np.testing.assert_array_equal(mask[1], draw(keypoint, tau=0)[1])
-
-
-def test_intensity_of_first_segment_repeats_the_second():
-    intensity = motion_intensity(skeletons(), 4).reshape(2, 30, 25)
-    np.testing.assert_array_equal(intensity[:, 0], intensity[:, 1])
+    mask = draw(keypoint, tau=0)
+    uniform = np.random.default_rng(0).random((2, 750))
+    lowest = np.sort(np.argsort(uniform[0])[:74])
+    np.testing.assert_array_equal(np.flatnonzero(~mask[0]), lowest)
+    np.testing.assert_array_equal(mask[1], draw(keypoint, tau=0.8)[1])
 
 
 @pytest.mark.parametrize(
@@ -109,15 +102,34 @@ def test_intensity_of_first_segment_repeats_the_second():
     [((2, 120, 25, 3), 4), ((1, 60, 20, 2), 5), ((3, 24, 17, 4), 1)],
 )
 @pytest.mark.parametrize('dtype', [np.float32, np.float64, np.int64])
-def test_intensity_is_the_mean_change_of_a_patch(shape, t_patch_size, dtype):
+@pytest.mark.parametrize('library', [np.asarray, torch.from_numpy])
+def test_intensity_is_the_mean_change_of_a_patch(
+    shape, t_patch_size, dtype, library
+):
     keypoint = (100 * skeletons(*shape)).astype(dtype)
     before = keypoint.copy()
-    found = motion_intensity(keypoint, t_patch_size)
+    found = np.asarray(motion_intensity(library(keypoint), t_patch_size))
     np.testing.assert_array_equal(keypoint, before)
     patches = patchify(keypoint, t_patch_size)  # (M, L, u * C)
     joints = shape[2]
     change = np.abs(patches[:, joints:] - patches[:, :-joints]).mean(axis=2)
     np.testing.assert_allclose(found[:, joints:], change, rtol=1e-5)
+    # The first segment repeats the second.
+    np.testing.assert_array_equal(
+        found[:, :joints], found[:, joints : 2 * joints]
+    )
+
+
+def test_a_confidence_does_not_move_the_mask():
+    keypoint = skeletons()
+    other = keypoint.copy()
+    other[..., 2] = np.random.default_rng(3).random(other.shape[:3])
+    masks = [draw(x, num_coords=2) for x in (keypoint, other)]
+    np.testing.assert_array_equal(*masks)
+    np.testing.assert_array_equal(masks[0], draw(keypoint[..., :2]))
+    assert (draw(other) != draw(keypoint)).any()  # it does where it counts
+    with pytest.raises(ValueError, match='num_coords=4 is none of 1 to 3'):
+        draw(keypoint, num_coords=4)
 
 
 @pytest.mark.parametrize('tau', [0, 0.8])
@@ -176,3 +188,61 @@ def test_noise_of_the_wrong_length():
             tau=0.8,
             t_patch_size=4,
         )
+
+
+# The transform ---------------------------------------------------------------
+
+
+def test_the_transform_counts_coordinates_alone():
+    """With a seed, so that both masks come from the same noise."""
+    masks = []
+    for score in (0.0, 9.0):
+        sample = annotation(0, frames=24, joints=7)
+        sample['keypoint'][0, ::3, :4, 2] = score
+        mask = MotionAwareMask(mask_ratio=0.5, seed=0, num_coords=2)
+        results = FormatGCNInput(num_person=1)(dict(sample, sample_idx=3))
+        masks.append(mask(results)['mask'])
+        assert 'num_coords=2' in repr(mask)
+    assert torch.equal(*masks)
+
+
+def test_a_seed_needs_the_number_of_the_sample():
+    results = FormatGCNInput()(annotation(7, frames=24))
+    with pytest.raises(
+        ValueError, match=r"seed=1\) draws .* of sample 'S007' .*sample_idx"
+    ):
+        MotionAwareMask(seed=1)(results)
+
+
+def test_workers_and_epochs_draw_different_masks_and_crops(tmp_path):
+    """Of one and the same skeleton under several names."""
+    data = data_set(8, 8, frames=300, joints=5)
+    for sample in data['annotations']:
+        sample['keypoint'] = data['annotations'][0]['keypoint']
+    dataset = dict(
+        type='SkeletonDataset',
+        ann_file=write(tmp_path / 'ann.pkl', data),
+        split='xsub_train',
+        pipeline=[
+            dict(type='TemporalCropResize', num_frames=40),
+            dict(type='FormatGCNInput', num_person=1),
+            dict(type='MotionAwareMask', mask_ratio=0.5),
+            dict(type='PackActionInputs', algorithm_keys=('mask',)),
+        ],
+    )
+    loader = Runner.build_dataloader(
+        dict(
+            batch_size=2,
+            num_workers=2,
+            persistent_workers=True,  # as in the configs
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dataset,
+        ),
+        seed=0,
+    )
+    batches = [batch for _ in range(2) for batch in loader]
+    masks = torch.stack(
+        [sample.mask for batch in batches for sample in batch['data_samples']]
+    )
+    inputs = torch.stack([x for batch in batches for x in batch['inputs']])
+    assert len(masks.unique(dim=0)) == len(inputs.unique(dim=0)) == 16

@@ -56,7 +56,7 @@ class FiniteCheckHook(Hook):
                 are named.
         """
         # Waits for the device, but RuntimeInfoHook has already done so.
-        loss = float((outputs or {}).get('loss', 0.0))
+        loss = torch.as_tensor((outputs or {}).get('loss', 0.0)).item()
         if math.isfinite(loss):
             return
         samples = (data_batch or {}).get('data_samples', [])
