@@ -11,10 +11,10 @@ import mmengine
 import pytest
 import torch
 from mmaction.registry import MODELS
-from mmaction.structures import ActionDataSample
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from small_models import D, T, V, batch, encoder
 from synthetic import data_set, write
 
 TOOLBOX = Path(mmaction.__path__[0], '.mim', 'tools', 'analysis_tools')
@@ -22,22 +22,14 @@ CLASSES = 5
 CLIPS = 3
 
 
-def mamp(frames=16, joints=25, channels=3, head=None):
+def mamp(joints=25, channels=3, head=None):
     """The encoder under a head of the toolbox."""
     return dict(
         type='RecognizerGCN',
         data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-        backbone=dict(
-            type='MAMPTransformer',
-            in_channels=channels,
-            embed_dims=16,
-            depth=2,
-            num_heads=2,
-            num_frames=frames,
-            num_joints=joints,
-        ),
+        backbone=encoder(num_joints=joints, in_channels=channels),
         cls_head=dict(
-            type='GCNHead', num_classes=CLASSES, in_channels=16, **(head or {})
+            type='GCNHead', num_classes=CLASSES, in_channels=D, **(head or {})
         ),
     )
 
@@ -57,39 +49,19 @@ def stgcnpp():
             inflate_stages=[2],
             down_stages=[2],
         ),
-        cls_head=dict(type='GCNHead', num_classes=CLASSES, in_channels=16),
+        cls_head=dict(type='GCNHead', num_classes=CLASSES, in_channels=D),
     )
 
 
-def batch(size=4, clips=1, persons=2, frames=16, joints=25, channels=3):
-    inputs = torch.randn(size, clips, persons, frames, joints, channels)
-    samples = [
-        ActionDataSample().set_gt_label(index % CLASSES)
-        for index in range(size)
-    ]
-    return dict(inputs=list(inputs), data_samples=samples)
-
-
-def build(cfg):
-    model = MODELS.build(cfg)
-    model.init_weights()
-    return model
-
-
-@pytest.mark.parametrize(
-    'shape',
-    [
-        dict(frames=16, joints=25, channels=3),
-        dict(frames=12, joints=17, channels=2),
-    ],
-)
-def test_trains_under_the_toolboxs_head(shape):
-    model = build(mamp(**shape, head=dict(dropout=0.1)))
+def test_trains_under_the_toolboxs_head():
+    model = MODELS.build(mamp(V, channels=2, head=dict(dropout=0.1)))
     optim_wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), 0.03))
     before = copy.deepcopy(model.state_dict())
-    data = batch(**shape)
+    inputs, samples = batch(samples=4, channels=2)
     losses = [
-        model.train_step(copy.deepcopy(data), optim_wrapper)['loss'].item()
+        model.train_step(
+            dict(inputs=list(inputs), data_samples=samples), optim_wrapper
+        )['loss'].item()
         for _ in range(25)
     ]
     assert losses[-1] < losses[0] / 4
@@ -99,11 +71,11 @@ def test_trains_under_the_toolboxs_head(shape):
 
 @pytest.mark.parametrize('average', ['prob', 'score'])
 def test_predicts_the_average_of_clips(average):
-    model = build(mamp(head=dict(average_clips=average)))
-    data = batch(clips=CLIPS)
-    results = model.test_step(copy.deepcopy(data))
-
-    inputs = torch.stack(data['inputs'])
+    model = MODELS.build(mamp(V, head=dict(average_clips=average)))
+    model.init_weights()
+    inputs = 3 * torch.randn(4, CLIPS, 2, T, V, 3)
+    _, samples = batch(samples=4)
+    results = model.test_step(dict(inputs=list(inputs), data_samples=samples))
     clips = [
         model(inputs[:, i, None], stage='head', mode='tensor')
         for i in range(CLIPS)
