@@ -57,6 +57,15 @@ def _other_folder(tmp_path_factory):
     os.chdir(before)
 
 
+@pytest.fixture
+def plain_config_text(monkeypatch):
+    """Spare the time that mmengine takes to format it for checkpoints."""
+    from mmengine.config import Config
+
+    text = property(lambda self: str(self._cfg_dict.to_dict()))
+    monkeypatch.setattr(Config, 'pretty_text', text)
+
+
 @pytest.fixture(scope='session')
 def load_tool():
     """Imports a script of tools/ by its path without ``.py``."""
