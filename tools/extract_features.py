@@ -13,26 +13,7 @@ random crops and rotations; data sets that are repeated within an epoch
 """
 
 import argparse
-import os
 from pathlib import Path
-
-import numpy as np
-import torch.nn as nn
-from mmaction.registry import MODELS
-from mmengine.config import Config, DictAction
-from mmengine.device import get_device
-from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader, set_random_seed
-from torch.utils.data import DataLoader
-
-from mamp_mmaction.compat import CheckpointError
-from mamp_mmaction.evaluation.extraction import (
-    Features,
-    check_backbone,
-    extract_features,
-    ordered_dataloader,
-    unwrap_dataset,
-)
 
 
 def parse_args(argv=None):
@@ -60,9 +41,7 @@ def parse_args(argv=None):
         'instead of their average; all of them are held in memory',
     )
     parser.add_argument(
-        '--device',
-        default=get_device(),
-        help='such as cpu or cuda:0 (default here: %(default)s)',
+        '--device', help='such as cpu or cuda:0 (default: a GPU if there is)'
     )
     parser.add_argument(
         '--batch-size', type=int, help="default: the dataloader's"
@@ -76,33 +55,49 @@ def parse_args(argv=None):
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
-        default={},
+        default=[],
         metavar='KEY=VALUE',
         help='settings that replace those of the config',
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.out.suffix != '.npz':
+        parser.error(f'{args.out}: expected a name that ends in .npz')
+    if args.batch_size is not None and args.batch_size < 1:
+        parser.error(f'--batch-size {args.batch_size} is less than 1')
+    return args
 
 
-def build_model(cfg: Config, checkpoint: str) -> nn.Module:
+def load_config(args):
+    """Read the config, with the settings of the command line."""
+    from mmaction.utils import register_all_modules
+    from mmengine.config import Config, DictAction
+    from mmengine.registry import init_default_scope
+
+    # The toolbox's engine too, whose initialisers some of its models name.
+    register_all_modules(init_default_scope=False)
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        # DictAction reads values; it would cost an import of the toolbox to
+        # have it in the parser.
+        parser = argparse.ArgumentParser()
+        parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+        options = parser.parse_args(['--cfg-options', *args.cfg_options])
+        cfg.merge_from_dict(options.cfg_options)
+    init_default_scope(cfg.get('default_scope') or 'mmaction')
+    return cfg
+
+
+def build_model(cfg, checkpoint):
     """Build a model whose backbone has the weights of a checkpoint.
 
-    The other parts of the model need not be in the checkpoint, so that
-    pre-trained weights fit a recogniser's config.
-
-    Args:
-        cfg (Config): The config.
-        checkpoint (str): Path or URL, or ``'none'`` for weights as the
-            config initialises them.
-
-    Returns:
-        nn.Module: The model.
-
-    Raises:
-        CheckpointError: If the file is no checkpoint, or not a safe one.
-        ValueError: If a weight of the backbone is missing in the checkpoint
-            or of another shape, or the model has no backbone.
+    The other parts need not be there, so that pre-trained weights fit a
+    recogniser's config.
     """
+    from mmaction.registry import MODELS
+    from mmengine.runner import CheckpointLoader
+
+    from mamp_mmaction.evaluation.extraction import check_backbone
+
     model = MODELS.build(cfg.model)
     check_backbone(model)
     if checkpoint == 'none':
@@ -129,103 +124,70 @@ def build_model(cfg: Config, checkpoint: str) -> nn.Module:
     return model
 
 
-def build_dataloader(cfg: Config, split: str, batch_size: int) -> DataLoader:
-    """Build the dataloader of a split for features.
+def build_dataloader(cfg, split, batch_size):
+    """Build the dataloader of a split, training data as for validation."""
+    from mamp_mmaction.evaluation.extraction import (
+        ordered_dataloader,
+        unwrap_dataset,
+    )
 
-    Args:
-        cfg (Config): The config.
-        split (str): ``'train'``, with the pipeline of validation, ``'val'``
-            or ``'test'``.
-        batch_size (int, optional): None for the dataloader's own.
+    def loader_config(split):
+        if cfg.get(f'{split}_dataloader') is None:
+            found = [key for key in cfg if key.endswith('_dataloader')]
+            raise ValueError(
+                f'{cfg.filename} has no {split}_dataloader; it has '
+                f'{", ".join(found) or "none at all"}.'
+            )
+        return cfg[f'{split}_dataloader']
 
-    Returns:
-        DataLoader: Every sample once, in order.
-
-    Raises:
-        ValueError: If the config has no such dataloader, or no sample is in
-            its data set.
-    """
-    loader = _loader_config(cfg, split)
+    loader = dict(loader_config(split))
     if batch_size is not None:
-        loader = dict(loader, batch_size=batch_size)
+        loader['batch_size'] = batch_size
     pipeline = None
     if split == 'train':
-        dataset = unwrap_dataset(_loader_config(cfg, 'val')['dataset'])
+        dataset = unwrap_dataset(loader_config('val')['dataset'])
         pipeline = dataset.get('datasets', [dataset])[0]['pipeline']
     return ordered_dataloader(loader, pipeline)
 
 
-def _loader_config(cfg: Config, split: str) -> dict:
-    loader = cfg.get(f'{split}_dataloader')
-    if loader is None:
-        found = [key for key in cfg if key.endswith('_dataloader')]
-        raise ValueError(
-            f'{cfg.filename} has no {split}_dataloader; it has '
-            f'{", ".join(found) or "none at all"}.'
-        )
-    return loader
+def run(args):
+    """Extract and write features as the command line says."""
+    import numpy as np
+    from mmengine.runner import set_random_seed
 
+    from mamp_mmaction.evaluation.extraction import extract_features
+    from mamp_mmaction.utils import usable_device, written_whole
 
-def write(path: Path, features: Features) -> None:
-    """Write features, atomically.
-
-    Args:
-        path (Path): File to write.
-        features (Features): The features.
-    """
-    arrays = dict(
-        features=features.features.numpy(), names=np.array(features.names)
-    )
-    if features.labels is not None:
-        arrays['labels'] = features.labels.numpy()
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    device = usable_device(args.device)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open('wb') as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def run(args: argparse.Namespace) -> Features:
-    """Extract and write features as the command line says.
-
-    Args:
-        args (Namespace): The command line.
-
-    Returns:
-        Features: What was written.
-    """
-    if args.out.suffix != '.npz':
-        raise ValueError(f'{args.out}: expected a name that ends in .npz.')
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
-    init_default_scope(cfg.get('default_scope', 'mmaction'))
-    set_random_seed(args.seed)
-    model = build_model(cfg, args.checkpoint).to(args.device)
-    dataloader = build_dataloader(cfg, args.split, args.batch_size)
-    features = extract_features(
+        cfg = load_config(args)
+        set_random_seed(args.seed)
+        model = build_model(cfg, args.checkpoint).to(device)
+        dataloader = build_dataloader(cfg, args.split, args.batch_size)
+    except KeyError as error:  # mmengine's, of what is in no registry
+        raise ValueError(error.args[0]) from error
+    found = extract_features(
         model, dataloader, args.per_token, show_progress=True
     )
-    write(args.out, features)
-    return features
+    arrays = dict(features=found.features.numpy(), names=np.array(found.names))
+    if found.labels is not None:
+        arrays['labels'] = found.labels.numpy()
+    with written_whole(args.out) as temporary:
+        np.savez(temporary, **arrays)
+    count, *shape = found.features.shape
+    print(
+        f'Wrote features of shape {tuple(shape)} of {count} samples to '
+        f'{args.out}.'
+    )
 
 
 def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
-    try:
-        features = run(args)
-    except (CheckpointError, ValueError, KeyError, OSError) as error:
-        # What fails in a worker process brings its traceback along.
-        message = error.args[0] if isinstance(error, KeyError) else str(error)
-        raise SystemExit(message.strip().splitlines()[-1]) from error
-    count, *shape = features.features.shape
-    print(
-        f'Wrote features of shape {tuple(shape)} of {count} samples to '
-        f'{args.out}.'
-    )
+    from mamp_mmaction.utils import errors_as_one_line
+
+    with errors_as_one_line():
+        run(args)
 
 
 if __name__ == '__main__':

@@ -1,25 +1,22 @@
-"""Compare features by leaving out one performer at a time.
+"""Say what features are worth: nearest neighbours and logistic regression.
 
-Each FEATURES.npz is what ``extract_features.py --split train`` wrote. For
-every performer, nearest neighbours and logistic regression are trained on all
-others and tried on that one; the table gives the share of all samples that
-comes out right. So pre-trainings can be compared, and settings chosen,
-without a look at the validation set.
+Each TRAIN.npz is what ``extract_features.py --split train`` wrote. With
+``--val``, one file of ``--split val`` for each, the classifiers are trained
+on the one and tried on the other; so a probe takes seconds where training one
+through the network takes epochs.
 
-The performer is read off a sample's name: ``P001`` in NTU RGB+D's, ``s01`` in
-MSR-Action3D's; --performer takes other names.
+Without ``--val`` one performer at a time is left out: the classifiers are
+trained on all others and tried on that one, and the table gives the share of
+all samples that comes out right. So pre-trainings can be compared, and
+settings chosen, without a look at the validation set. The performer is read
+off a sample's name: ``P001`` in NTU RGB+D's, ``s01`` in MSR-Action3D's;
+--performer takes other names.
 """
 
 import argparse
 import re
 from pathlib import Path
-
-import numpy as np
-import torch
-
-from mamp_mmaction.evaluation.probes import knn_accuracy, linear_accuracy
-
-PERFORMER = r'(?:P|_s)(\d+)'
+from zipfile import BadZipFile
 
 
 def parse_args(argv=None):
@@ -28,10 +25,17 @@ def parse_args(argv=None):
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('files', nargs='+', type=Path, metavar='FEATURES.npz')
+    parser.add_argument('files', nargs='+', type=Path, metavar='TRAIN.npz')
+    parser.add_argument(
+        '--val',
+        nargs='+',
+        type=Path,
+        metavar='VAL.npz',
+        help='validation features, one file for each TRAIN.npz',
+    )
     parser.add_argument(
         '--performer',
-        default=PERFORMER,
+        default=r'(?:P|_s)(\d+)',
         help='regular expression whose group is the performer in a name '
         '(default: %(default)s)',
     )
@@ -44,122 +48,126 @@ def parse_args(argv=None):
         default=1e-2,
         help='of the logistic regression (default: %(default)s)',
     )
-    return parser.parse_args(argv)
-
-
-def read_features(
-    path: Path,
-) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """Read pooled features with labels and names.
-
-    Args:
-        path (Path): File by ``extract_features.py``.
-
-    Returns:
-        tuple: Features (N, D), labels (N,), N names.
-
-    Raises:
-        ValueError: If the file has no such arrays.
-    """
-    with np.load(path) as file:
-        absent = {'features', 'labels', 'names'} - set(file.files)
-        if absent:
-            raise ValueError(
-                f'{path} has the arrays {sorted(file.files)}, but lacks '
-                f'{sorted(absent)}: write it by tools/extract_features.py '
-                'from a data set with labels.'
-            )
-        features, labels = file['features'], file['labels']
-        names = file['names'].tolist()
-    if features.ndim != 2 or labels.ndim != 1:
-        raise ValueError(
-            f'{path} has features {features.shape} and labels '
-            f'{labels.shape}; expected one vector and one label a sample '
-            '(no --per-token).'
+    args = parser.parse_args(argv)
+    if args.val and len(args.val) != len(args.files):
+        parser.error(
+            f'--val has {len(args.val)} files for {len(args.files)} of '
+            'training features; expected one each'
         )
-    return torch.from_numpy(features), torch.from_numpy(labels), names
+    try:
+        groups = re.compile(args.performer).groups
+    except re.error as error:
+        parser.error(f'--performer {args.performer!r}: {error}')
+    if groups != 1:
+        parser.error(f'--performer {args.performer!r} has not one group')
+    return args
 
 
-def performers(names: list[str], pattern: str) -> np.ndarray:
-    """The performer of every sample.
+def read_features(path):
+    """Read features (N, D), labels (N,) and N names."""
+    import numpy as np
 
-    Args:
-        names (list[str]): N names.
-        pattern (str): Regular expression with one group.
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+    except (BadZipFile, EOFError, ValueError, TypeError) as error:
+        raise ValueError(
+            f'{path} is no .npz file, or a damaged one: {error}'
+        ) from error
+    absent = {'features', 'labels', 'names'} - set(arrays)
+    if absent:
+        raise ValueError(
+            f'{path} has the arrays {sorted(arrays)}, but lacks '
+            f'{sorted(absent)}: write it by tools/extract_features.py from a '
+            'data set with labels.'
+        )
+    x, y, names = (arrays[key] for key in ('features', 'labels', 'names'))
+    if x.ndim != 2 or not len(x) == len(names) or y.shape != x.shape[:1]:
+        raise ValueError(
+            f'{path} has features {x.shape}, labels {y.shape} and '
+            f'{len(names)} names; expected one vector, label and name a '
+            'sample (no --per-token).'
+        )
+    return x, y, names.tolist()
 
-    Returns:
-        np.ndarray: Strings, (N,).
 
-    Raises:
-        ValueError: If a name does not tell, or all tell the same.
-    """
+def performers(path, names, pattern):
+    """The performer of every sample, as names tell."""
     matches = [re.search(pattern, name) for name in names]
     for name, match in zip(names, matches):
         if match is None:
             raise ValueError(
-                f'Nothing in the name {name!r} matches {pattern!r}: tell by '
-                '--performer where its performer stands.'
+                f'{path}: nothing in the name {name!r} matches {pattern!r}: '
+                'tell by --performer where its performer stands.'
             )
-    found = np.array([match.group(1) for match in matches])
+    found = [match.group(1) for match in matches]
     if len(set(found)) < 2:
         raise ValueError(
-            f"All {len(names)} samples are of performer '{found[0]}'; to "
-            'leave one out there must be two or more.'
+            f"{path}: all {len(names)} samples are of performer '{found[0]}'; "
+            'to leave one out there must be two or more.'
         )
     return found
 
 
-def leave_one_out(
-    x: torch.Tensor,
-    y: torch.Tensor,
-    groups: np.ndarray,
-    neighbours: int = 1,
-    weight_decay: float = 1e-2,
-) -> tuple[float, float]:
-    """Accuracies on each group of classifiers trained on all others.
+def leave_one_out(x, y, groups):
+    """Training and validation sets, for each group one."""
+    try:
+        from sklearn.model_selection import LeaveOneGroupOut
+    except ImportError as error:
+        raise ValueError(
+            'Leaving out one performer at a time needs scikit-learn: '
+            "pip install 'mamp-mmaction[probes]', or give --val."
+        ) from error
+    for train, val in LeaveOneGroupOut().split(x, y, groups):
+        yield x[train], y[train], x[val], y[val]
 
-    Args:
-        x (torch.Tensor): Features, (N, D).
-        y (torch.Tensor): Labels, (N,).
-        groups (np.ndarray): Group of each sample, (N,).
-        neighbours (int): Neighbours that vote. Defaults to 1.
-        weight_decay (float): Of the logistic regression. Defaults to 1e-2.
 
-    Returns:
-        tuple[float]: Shares of all samples that nearest neighbours and
-        logistic regression classify correctly.
-    """
-    correct = np.zeros(2)
-    for group in np.unique(groups):
-        out = torch.from_numpy(groups == group)
-        sets = x[~out], y[~out], x[out], y[out]
-        accuracies = (
-            knn_accuracy(*sets, k=neighbours),
-            linear_accuracy(*sets, weight_decay=weight_decay),
-        )
-        correct += out.sum().item() * np.array(accuracies)
-    return tuple(correct / len(y))
+def accuracies(sets, neighbours, weight_decay):
+    """Shares of all validation samples that both classifiers get right."""
+    import torch
+
+    from mamp_mmaction.evaluation.probes import knn_accuracy, linear_accuracy
+
+    right, count = [0, 0], 0
+    for arrays in sets:
+        tensors = [torch.from_numpy(array) for array in arrays]
+        right[0] += len(arrays[-1]) * knn_accuracy(*tensors, k=neighbours)
+        right[1] += len(arrays[-1]) * linear_accuracy(*tensors, weight_decay)
+        count += len(arrays[-1])
+    return count, [share / count for share in right]
+
+
+def run(args):
+    """Print the table."""
+    from mamp_mmaction.utils import markdown_table
+
+    rows = []
+    for place, path in enumerate(args.files):
+        x, y, names = read_features(path)
+        if args.val:
+            val_x, val_y, _ = read_features(args.val[place])
+            sets = [(x, y, val_x, val_y)]
+        else:
+            groups = performers(path, names, args.performer)
+            sets = leave_one_out(x, y, groups)
+        try:
+            count, shares = accuracies(
+                sets, args.neighbours, args.weight_decay
+            )
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from error
+        rows.append((path.stem, count, *(f'{100 * x:.1f} %' for x in shares)))
+    header = ('features', 'samples', 'nearest neighbours', 'linear')
+    print(markdown_table(header, rows))
 
 
 def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
-    lines = ['| features | samples | nearest neighbours | linear |']
-    lines.append('| --- | --- | --- | --- |')
-    for path in args.files:
-        try:
-            x, y, names = read_features(path)
-            groups = performers(names, args.performer)
-            knn, linear = leave_one_out(
-                x, y, groups, args.neighbours, args.weight_decay
-            )
-        except (ValueError, OSError) as error:
-            raise SystemExit(f'error: {path}: {error}') from error
-        lines.append(
-            f'| {path.stem} | {len(y)} | {100 * knn:.1f} % | '
-            f'{100 * linear:.1f} % |'
-        )
-    print('\n'.join(lines))
+    from mamp_mmaction.utils import errors_as_one_line
+
+    with errors_as_one_line():
+        run(args)
 
 
 if __name__ == '__main__':

@@ -1,306 +1,297 @@
-"""What MAMP buys on MSR-Action3D: train everything and write one table.
+"""What MAMP buys: train everything and write one table.
 
 Trains, with the configs of this repository and the toolbox's own train.py,
 the skeleton transformer (probes of random, reconstruction and MAMP weights;
 from scratch and fine-tuned) and ST-GCN, ST-GCN++ and AAGCN (from scratch and
-after MAMP pre-training), the latter two kinds with 100 % and with 10 % of the
-labels. Finished trainings are skipped, one that was cut off goes on from its
-last checkpoint: run the same command again. `--report` writes the table of
-what is finished so far.
+after MAMP pre-training), with 100 % and with 10 % of the labels. Finished
+trainings are skipped, one that was cut off goes on from its last checkpoint:
+run the same command again. `--report` writes the table of what is finished.
 
-Budgets: `smoke` runs everything for a few steps on made data; `small` fits
-two CPU cores, GCNs at 16 base channels; `full` wants a GPU: the paper's model
-sizes, long schedules, three seeds.
+Budgets: `quick` pre-trains, probes and fine-tunes the transformer on made
+data, some minutes on two CPU cores; `small` trains everything on
+MSR-Action3D on such cores, GCNs at 16 base channels; `full` wants a GPU: the
+paper's model sizes, long schedules, three seeds; `smoke` runs everything for
+a few steps on made data.
 """
 
 import argparse
 import json
+import os
+import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean, stdev
 
-import torch
-from training_runs import (
-    ROOT,
-    data_options,
-    describe_machine,
-    is_finished,
-    make_toy_data,
-    read_curve,
-    train_and_tell,
-    write_text,
+TOOLS = Path(__file__).resolve().parent
+CONFIGS = TOOLS.parent / 'configs'
+TITLES = {
+    'mamp': 'MAMP transformer',
+    'stgcn': 'ST-GCN',
+    'stgcnpp': 'ST-GCN++',
+    'aagcn': 'AAGCN',
+}
+ALL, FEW = '100 %', '10 %'
+# Name, config, start, what is added to the model's title, pre-training. The
+# configs of GCNs are those of the last two and the first.
+STEPS = (
+    ('pretrain', 'pretrain', None, '', 'MAMP'),
+    ('mae', 'mae', None, '', 'reconstruction'),
+    ('linear-random', 'linear', None, ', linear probe', 'none'),
+    ('linear-mae', 'linear', 'mae', ', linear probe', 'reconstruction'),
+    ('linear-pretrain', 'linear', 'pretrain', ', linear probe', 'MAMP'),
+    ('scratch', 'scratch', None, '', 'none'),
+    ('finetune', 'finetune', 'pretrain', '', 'MAMP'),
 )
-
-from mamp_mmaction.datasets.conversion import available_cores
-
-METRIC = 'acc/top1'
-GCNS = {'stgcn': 'ST-GCN', 'stgcnpp': 'ST-GCN++', 'aagcn': 'AAGCN'}
-TRANSFORMER = 'MAMP transformer'
-MODELS = ('mamp', *GCNS)
-LABELS = ('100 %', '10 %')
+PRETRAININGS = ('pretrain', 'mae')
+END_TO_END = ('scratch', 'finetune')
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is trained.
+    """How much is trained; what is None stays as in the configs."""
 
-    Attributes:
-        pretrain_epochs (int): Of the transformer's pre-trainings.
-        epochs (int): Of its probes and classifiers.
-        gcn_pretrain_epochs (int): Of the GCNs' pre-trainings.
-        gcn_epochs (int): Of their classifiers.
-        seeds (tuple[int]): Everything is done once for each.
-        draws (int): Draws of 10 % of the labels for each seed.
-        val_interval (int): Epochs between two validations.
-        embed_dims, depth, decoder_depth (int): Size of the transformer.
-        base_channels (int): Size of the GCNs.
-        toy (dict): Arguments of the toy data set, if that is used.
-    """
-
-    pretrain_epochs: int
-    epochs: int
-    gcn_pretrain_epochs: int
-    gcn_epochs: int
-    seeds: tuple[int, ...] = (0,)
-    draws: int = 1
-    val_interval: int = 5
-    embed_dims: int = 128
-    depth: int = 4
-    decoder_depth: int = 2
-    base_channels: int = 16
-    toy: dict = field(default_factory=dict)
+    epochs: dict = field(default_factory=dict)  # by kind of training
+    transformer: tuple = (128, 4, 2)  # width, blocks, the decoder's
+    base_channels: int = 16  # of the GCNs
+    val_interval: int | None = 5  # epochs
+    models: tuple = tuple(TITLES)
+    steps: tuple = tuple(name for name, *_ in STEPS)
+    seeds: tuple = (0,)
+    draws: int = 1  # of 10 % of the labels, for each seed
+    data: str = 'msr-action3d'  # as in the configs' names
+    toy: dict | None = None  # options of the toy data set, where it is used
 
 
-BUDGETS = {
-    'smoke': Budget(
-        2,
-        2,
-        2,
-        2,
-        val_interval=1,
-        embed_dims=32,
-        depth=2,
-        decoder_depth=1,
+def epochs(pretrain: int, gcn_pretrain: int, classify: int) -> dict:
+    """Epochs of each kind of training."""
+    return dict(pretrain=pretrain, gcn=gcn_pretrain, classify=classify)
+
+
+BUDGETS = dict(
+    smoke=Budget(
+        epochs(2, 2, 2),
+        transformer=(32, 2, 1),
         base_channels=8,
+        val_interval=1,
         toy=dict(subjects=6, layout='msr_action3d'),
     ),
-    'small': Budget(300, 100, 100, 100),
-    'full': Budget(
-        1000,
-        100,
-        400,
-        100,
+    quick=Budget(
+        transformer=(None, None, None),
+        val_interval=None,
+        models=('mamp',),
+        steps=tuple(name for name, *_ in STEPS if name != 'scratch'),
+        draws=0,
+        data='toy',
+        toy={},
+    ),
+    small=Budget(epochs(300, 100, 100)),
+    full=Budget(
+        epochs(1000, 400, 100),
+        transformer=(256, 8, 5),
+        base_channels=64,
         seeds=(0, 1, 2),
         draws=3,
-        embed_dims=256,
-        depth=8,
-        decoder_depth=5,
-        base_channels=64,
     ),
-}
+)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training.
+    """One training."""
 
-    Attributes:
-        name (str): Name of its folder.
-        config (Path): The config file.
-        options (dict): What is changed in it.
-        seed (int): The seed.
-        start (str, optional): Name of the cell that it starts from.
-        row (tuple[str, str], optional): Model and pre-training in the table.
-        labels (str): The table's column.
-        draw (int): Which draw of the labels.
-    """
-
-    name: str
+    name: str  # of its folder
     config: Path
-    options: dict
+    options: dict  # what is changed in the config
     seed: int
-    start: str | None = None
-    row: tuple[str, str] | None = None
-    labels: str = LABELS[0]
-    draw: int = 0
+    start: str | None  # name of the cell that it starts from
+    row: tuple  # model and pre-training
+    labels: str | None = None  # None for a pre-training
+    draw: int = 0  # of the labels
 
 
-def plan(
-    budget: Budget, ann_file: Path, models: Sequence[str] = MODELS
-) -> list[Cell]:
-    """All trainings, each after the one that it starts from.
-
-    Args:
-        budget (Budget): The budget.
-        ann_file (Path): The annotation file.
-        models (list[str]): Those that are trained. Defaults to all.
-
-    Returns:
-        list[Cell]: The trainings; pre-trainings first, then what is quick,
-        the second and further draws of the labels last.
-    """
-    cells = []
-    for seed in budget.seeds:
-        for model in models:
-            if model in GCNS:
-                cells += _gcn_cells(budget, seed, model, GCNS[model])
-            else:
-                cells += _transformer_cells(budget, seed)
-    data = data_options(ann_file)
-    data['train_cfg.val_interval'] = budget.val_interval
-    for cell in cells:
-        cell.options.update(data)
+def plan(budget: Budget, ann_file: Path) -> list[Cell]:
+    """All trainings: pre-trainings first, then what is quick."""
+    cells = [
+        cell
+        for seed in budget.seeds
+        for model in budget.models
+        for step in STEPS
+        for cell in _cells(budget, ann_file, seed, model, *step)
+    ]
     return sorted(
         cells,
-        key=lambda cell: (
-            cell.row is not None,
-            cell.draw,
-            cell.labels == LABELS[0],
-        ),
+        key=lambda cell: (bool(cell.labels), cell.draw, cell.labels == ALL),
     )
 
 
-def config_file(model: str, protocol: str) -> Path:
-    """The config of a model and a protocol on MSR-Action3D."""
-    name = f'{model}_1xb32-{protocol}-*_msr-action3d-xsub-keypoint-3d.py'
-    return next((ROOT / 'configs').rglob(name))
-
-
-def _transformer_cells(budget: Budget, seed: int) -> Iterator[Cell]:
-    size = {
-        'model.backbone.embed_dims': budget.embed_dims,
-        'model.backbone.depth': budget.depth,
-    }
-    pretrain = {
-        **size,
-        'model.neck.decoder_embed_dims': budget.embed_dims,
-        'model.neck.depth': budget.decoder_depth,
-        'train_cfg.max_epochs': budget.pretrain_epochs,
-        **short_warmup(20, budget.pretrain_epochs),
-    }
-    classify = {
-        **size,
-        'model.cls_head.in_channels': budget.embed_dims,
-        'train_cfg.max_epochs': budget.epochs,
-    }
-    name = f'seed{seed}-mamp-{{}}'.format
-    files = {
-        protocol: config_file('mamp', protocol)
-        for protocol in ('pretrain', 'mae', 'linear', 'finetune', 'scratch')
-    }
-    for protocol in ('pretrain', 'mae'):
-        yield Cell(name(protocol), files[protocol], dict(pretrain), seed)
-    probe = f'{TRANSFORMER}, linear probe'
-    for start, title in (
-        ('random', 'none'),
-        ('mae', 'reconstruction'),
-        ('pretrain', 'MAMP'),
+def _cells(
+    budget, ann_file, seed, model, name, protocol, start, suffix, pretraining
+) -> Iterator[Cell]:
+    """The cells of one step: one or, with few labels, several."""
+    is_gcn = model != 'mamp'
+    if name not in budget.steps or (
+        is_gcn and protocol not in ('pretrain', *END_TO_END)
     ):
-        yield Cell(
-            name(f'linear-{start}'),
-            files['linear'],
-            dict(classify),
-            seed,
-            name(start) if start != 'random' else None,
-            (probe, title),
+        return
+    pretrains = protocol in PRETRAININGS
+    kind = 'classify'
+    if pretrains:
+        kind = 'gcn' if is_gcn else 'pretrain'
+    length = budget.epochs.get(kind)
+    width, depth, decoder_depth = budget.transformer
+    options = {
+        'train_dataloader.dataset.ann_file': ann_file,
+        'val_dataloader.dataset.ann_file': ann_file,
+        'train_cfg.val_interval': budget.val_interval,
+        'train_cfg.max_epochs': length,
+    }
+    if is_gcn:
+        width = 4 * budget.base_channels
+        options['model.backbone.base_channels'] = budget.base_channels
+    else:
+        options['model.backbone.embed_dims'] = width
+        options['model.backbone.depth'] = depth
+    if pretrains:
+        options['model.neck.decoder_embed_dims'] = width
+        key = 'embed_dims' if is_gcn else 'depth'
+        options[f'model.neck.{key}'] = width if is_gcn else decoder_depth
+    else:
+        options['model.cls_head.in_channels'] = width
+    if length and (pretrains or (not is_gcn and protocol in END_TO_END)):
+        # The warm-up leaves most of a short training to the cosine.
+        warmup = min(20 if pretrains else 5, length // 5)
+        options['param_scheduler.warmup'] = warmup
+    whole = Cell(
+        f'seed{seed}-{model}-{name}',
+        config_file(model, protocol, budget.data),
+        {key: x for key, x in options.items() if x is not None},
+        seed,
+        start and f'seed{seed}-{model}-{start}',
+        (TITLES[model] + suffix, pretraining),
+        None if pretrains else ALL,
+    )
+    yield whole
+    for draw in range(budget.draws if protocol in END_TO_END else 0):
+        few = {
+            'train_dataloader.dataset.label_ratio': 0.1,
+            'train_dataloader.dataset.label_balanced': True,
+            'train_dataloader.dataset.label_seed': draw,
+            # A larger batch could not be filled.
+            'train_dataloader.batch_size': 8,
+        }
+        yield replace(
+            whole,
+            name=f'{whole.name}-10-draw{draw}',
+            options={**whole.options, **few},
+            labels=FEW,
+            draw=draw,
         )
-    classify.update(short_warmup(5, budget.epochs))
-    yield from _classifier_cells(
-        budget, seed, name, TRANSFORMER, files, classify
+
+
+def config_file(model: str, protocol: str, data: str) -> Path:
+    """The config of a model and a protocol on a data set."""
+    name = f'{model}_1xb32-{protocol}-*_{data}-xsub-keypoint-3d.py'
+    for path in CONFIGS.rglob(name):
+        return path
+    raise FileNotFoundError(f'There is no config {name} below {CONFIGS}.')
+
+
+def train(cell: Cell, work_dir: Path, threads: int) -> bool:
+    """Train one cell in a folder of its own, unless that is finished.
+
+    A training notes in ``training.json`` what it was asked to do. Finished,
+    it is not done again; cut off, it goes on from its last checkpoint; and it
+    is never taken for another one.
+    """
+    folder = work_dir / cell.name
+    options = {key: str(value) for key, value in cell.options.items()}
+    asked = dict(
+        config=cell.config.name,
+        seed=cell.seed,
+        options=options,
+        start=cell.start,
     )
+    record = read_record(folder)
+    if record and record['asked'] != asked:
+        raise ValueError(
+            f'{folder} holds another training than the one asked for:\n'
+            f'  there: {record["asked"]}\n  asked: {asked}\n'
+            'Choose another work directory, or remove that folder.'
+        )
+    if record and record['finished']:
+        return False
+    write_record(folder, asked=asked, finished=False)
+    command = ['train', cell.config, '--work-dir', folder]
+    command += ['--seed', cell.seed]
+    weights = None
+    # With --resume, train.py would take what load_from names for a
+    # checkpoint of this training.
+    if (folder / 'last_checkpoint').exists():
+        command.append('--resume')
+    elif cell.start:
+        weights = (work_dir / cell.start / 'last_checkpoint').read_text()
+    options = dict(load_from=weights, **options)
+    command += ['--cfg-options', *(f'{k}={v}' for k, v in options.items())]
+    began = time.monotonic()
+    run_python(command, folder / 'console.log', threads)
+    seconds = round(time.monotonic() - began)
+    write_record(folder, asked=asked, finished=True, seconds=seconds)
+    return True
 
 
-def _gcn_cells(
-    budget: Budget, seed: int, model: str, title: str
-) -> Iterator[Cell]:
-    channels = {'model.backbone.base_channels': budget.base_channels}
-    features = 4 * budget.base_channels
-    name = f'seed{seed}-{model}-{{}}'.format
-    files = {
-        protocol: config_file(model, protocol)
-        for protocol in ('pretrain', 'finetune', 'scratch')
-    }
-    pretrain = {
-        **channels,
-        'model.neck.embed_dims': features,
-        'model.neck.decoder_embed_dims': features,
-        'train_cfg.max_epochs': budget.gcn_pretrain_epochs,
-        **short_warmup(20, budget.gcn_pretrain_epochs),
-    }
-    yield Cell(name('pretrain'), files['pretrain'], pretrain, seed)
-    classify = {
-        **channels,
-        'model.cls_head.in_channels': features,
-        'train_cfg.max_epochs': budget.gcn_epochs,
-    }
-    yield from _classifier_cells(budget, seed, name, title, files, classify)
+def read_record(folder: Path) -> dict | None:
+    """What a training noted, None if there is none."""
+    note = folder / 'training.json'
+    return json.loads(note.read_text()) if note.exists() else None
 
 
-def _classifier_cells(
-    budget: Budget,
-    seed: int,
-    name: Callable[[str], str],
-    title: str,
-    files: dict,
-    options: dict,
-) -> Iterator[Cell]:
-    """From scratch and fine-tuned, with all and with few labels."""
-    for protocol, start, pretraining in (
-        ('scratch', None, 'none'),
-        ('finetune', name('pretrain'), 'MAMP'),
-    ):
-        row = (title, pretraining)
-        file = files[protocol]
-        yield Cell(name(protocol), file, dict(options), seed, start, row)
-        for draw in range(budget.draws):
-            few = {**options, **few_labels(draw)}
-            cell = name(f'{protocol}-10-draw{draw}')
-            yield Cell(cell, file, few, seed, start, row, LABELS[1], draw)
+def write_record(folder: Path, **record) -> None:
+    """Note what a training is and whether it is finished."""
+    from mamp_mmaction.utils import written_whole
+
+    with written_whole(folder / 'training.json') as temporary:
+        temporary.write_text(json.dumps(record, indent=2))
 
 
-def few_labels(draw: int) -> dict:
-    """Train with a tenth of the labels, one or two samples a class."""
-    return {
-        'train_dataloader.dataset.label_ratio': 0.1,
-        'train_dataloader.dataset.label_balanced': True,
-        'train_dataloader.dataset.label_seed': draw,
-        # A larger batch could not be filled.
-        'train_dataloader.batch_size': 8,
-    }
-
-
-def short_warmup(longest: int, epochs: int) -> dict:
-    """A warm-up that leaves most of a short training to the cosine."""
-    return {'param_scheduler.warmup': min(longest, epochs // 5)}
+def run_python(command: Sequence, log: Path, threads: int) -> None:
+    """Run a script, or ``train``, with its output at the end of a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    script, *arguments = map(str, command)
+    if script == 'train':
+        (toolbox,) = find_spec('mmaction').submodule_search_locations
+        script = str(Path(toolbox, '.mim', 'tools', 'train.py'))
+    with log.open('a') as output:
+        code = subprocess.run(
+            [sys.executable, script, *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(os.environ, OMP_NUM_THREADS=str(threads)),
+        ).returncode
+    if code:
+        tail = '\n'.join(log.read_text().splitlines()[-15:])
+        raise ChildProcessError(
+            f'{script} failed with exit status {code}:\n{tail}\n'
+            f'The whole output is in {log}.'
+        )
 
 
 def run_all(cells: list[Cell], folder: Path, jobs: int, threads: int) -> None:
     """Do all trainings, ``jobs`` at a time.
 
-    Args:
-        cells (list[Cell]): The trainings, with all that they start from.
-            Those that come first are done first, unless they have to wait
-            for their start.
-        folder (Path): Folder of their folders.
-        jobs (int): Trainings at a time.
-        threads (int): Threads for each.
+    Those that come first are done first, unless they wait for their start.
     """
-    waiting, running = list(cells), {}
-    done: set[str | None] = {None}
+    waiting, running, done = list(cells), {}, {None}
 
     def run(cell: Cell) -> None:
-        train_and_tell(
-            cell.name,
-            cell.config,
-            folder / cell.name,
-            cell.options,
-            cell.seed,
-            threads,
-            folder / cell.start if cell.start else None,
-        )
+        began = time.monotonic()
+        trained = train(cell, folder, threads)
+        spent = f'{time.monotonic() - began:.0f} s' if trained else 'before'
+        print(f'  {cell.name}: done ({spent})', flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
         while waiting or running:
@@ -314,72 +305,121 @@ def run_all(cells: list[Cell], folder: Path, jobs: int, threads: int) -> None:
 
 
 def collect(cells: list[Cell], folder: Path) -> list[dict]:
-    """Accuracies of all classifiers that are finished.
+    """What came of the trainings that are finished; accuracies in percent."""
+    from mamp_mmaction.evaluation.run_log import last_and_best, read_curve
 
-    Args:
-        cells (list[Cell]): The trainings.
-        folder (Path): Folder of their folders.
+    def curve(cell: Cell, key: str) -> dict:
+        values = read_curve(folder / cell.name, key)
+        if not values:
+            raise ValueError(f'No log below {folder / cell.name} has {key}.')
+        return last_and_best(values)
 
-    Returns:
-        list[dict]: ``model``, ``pretraining``, ``labels``, ``cell``, and
-        ``last`` and ``best`` top-1 accuracy in percent.
-    """
     records = []
     for cell in cells:
-        if cell.row and is_finished(folder / cell.name):
-            curve = read_curve(folder / cell.name, METRIC)
-            records.append(
-                dict(
-                    model=cell.row[0],
-                    pretraining=cell.row[1],
-                    labels=cell.labels,
-                    cell=cell.name,
-                    seed=cell.seed,
-                    draw=cell.draw,
-                    last=100 * curve[-1],
-                    best=100 * max(curve),
-                )
+        if not (read_record(folder / cell.name) or {}).get('finished'):
+            continue
+        if cell.labels:
+            top1 = curve(cell, 'acc/top1')
+            values = {key: 100 * top1[key] for key in ('last', 'best')}
+        else:
+            values = {
+                key: curve(cell, f'masked_motion/{name}')['last']
+                for key, name in (('loss', 'mse'), ('zero_loss', 'zero_mse'))
+            }
+        model, pretraining = cell.row
+        records.append(
+            dict(
+                model=model,
+                pretraining=pretraining,
+                labels=cell.labels,
+                cell=cell.name,
+                seed=cell.seed,
+                draw=cell.draw,
+                **values,
             )
+        )
     return records
 
 
-def format_table(records: list[dict]) -> str:
-    """The accuracies as a Markdown table.
+def format_tables(records: list[dict]) -> str:
+    """Losses and accuracies as Markdown tables.
 
-    Args:
-        records (list[dict]): As :func:`collect` gives them.
-
-    Returns:
-        str: One row for each model and pre-training, a column for each share
-        of the labels: last epoch, in brackets the best, as mean and standard
-        deviation where there are several.
+    A row for each model and pre-training; accuracies of the last epoch, in
+    brackets the best, as mean and standard deviation where there are several.
     """
-    lines = [
-        f'| model | pre-training | {" | ".join(LABELS)} |',
-        '| --- | --- | --- | --- |',
-    ]
-    rows = dict.fromkeys((r['model'], r['pretraining']) for r in records)
-    for row in rows:
-        cells = []
-        for labels in LABELS:
-            group = [
-                r
-                for r in records
-                if (r['model'], r['pretraining'], r['labels'])
-                == (*row, labels)
+    from mamp_mmaction.utils import markdown_table
+
+    losses, accuracies = {}, {}  # by row, then by column
+    for record in records:
+        row = record['model'], record['pretraining']
+        table = accuracies if record['labels'] else losses
+        column = table.setdefault(row, {}).setdefault(record['labels'], [])
+        column.append(record)
+    tables = []
+    if losses:
+        rows = [
+            (
+                *row,
+                mean_and_spread(x[None], 'loss', 3),
+                mean_and_spread(x[None], 'zero_loss', 3),
+            )
+            for row, x in losses.items()
+        ]
+        header = ('model', 'pre-training', 'loss', 'of predicting zero')
+        tables.append(markdown_table(header, rows))
+    if accuracies:
+        columns = [
+            labels
+            for labels in (ALL, FEW)
+            if any(labels in x for x in accuracies.values())
+        ]
+        rows = []
+        for row, found in accuracies.items():
+            ends = [
+                (
+                    mean_and_spread(found[labels], 'last', 1),
+                    mean_and_spread(found[labels], 'best', 1),
+                )
+                if labels in found
+                else None
+                for labels in columns
             ]
-            last = mean_and_spread([r['last'] for r in group])
-            best = mean_and_spread([r['best'] for r in group])
-            cells.append(f'{last} ({best})' if group else '-')
-        lines.append(f'| {" | ".join((*row, *cells))} |')
-    return '\n'.join(lines)
+            rows.append((*row, *(x and f'{x[0]} ({x[1]})' for x in ends)))
+        header = ('model', 'pre-training', *columns)
+        tables.append(markdown_table(header, rows))
+    return '\n\n'.join(tables)
 
 
-def mean_and_spread(values: list[float]) -> str:
+def mean_and_spread(records: list[dict], key: str, digits: int) -> str:
     """Mean and, of two values or more, standard deviation."""
-    if len(values) < 2:
-        return ''.join(f'{value:.1f}' for value in values)
-    return f'{mean(values):.1f} ± {stdev(values):.1f}'
+    values = [record[key] for record in records]
+    text = f'{mean(values):.{digits}f}'
+    return f'{text} ± {stdev(values):.{digits}f}' if values[1:] else text
+
+
+def write_report(name: str, budget: Budget, cells: list, folder: Path) -> str:
+    """Write ``results.md`` and ``results.json``, and return the tables."""
+    from mamp_mmaction.utils import describe_machine, written_whole
+
+    records = collect(cells, folder)
+    if not records:
+        raise ValueError(f'No training in {folder} is finished.')
+    tables, machine = format_tables(records), describe_machine()
+    title = (
+        f'Budget `{name}`. Validation loss of the last epoch; top-1 of the '
+        'last epoch (of the best), %'
+    )
+    if len(records) < len(cells):
+        title += f'; {len(records)} of {len(cells)} trainings are finished'
+    results = dict(budget=name, machine=machine, **asdict(budget))
+    results['cells'] = records
+    for file, text in (
+        ('results.md', f'{title}.\n{machine}.\n\n{tables}\n'),
+        ('results.json', json.dumps(results, indent=2)),
+    ):
+        with written_whole(folder / file) as temporary:
+            temporary.write_text(text)
+    return tables
 
 
 def parse_args(argv=None):
@@ -392,14 +432,14 @@ def parse_args(argv=None):
     parser.add_argument(
         '--ann-file',
         type=Path,
-        default=ROOT / 'data' / 'msr_action3d.pkl',
-        help='annotations by tools/data/msr_action3d.py; not used by smoke '
-        '(default: %(default)s)',
+        default=Path('data', 'msr_action3d.pkl'),
+        help='annotations by tools/data/msr_action3d.py; smoke and quick '
+        'make theirs (default: %(default)s)',
     )
     parser.add_argument(
         '--work-dir',
         type=Path,
-        default=ROOT / 'work_dirs' / 'results',
+        default=Path('work_dirs', 'results'),
         help='a folder for each budget is made in it (default: %(default)s)',
     )
     parser.add_argument(
@@ -408,64 +448,78 @@ def parse_args(argv=None):
         help='train nothing, write the table of what is finished',
     )
     parser.add_argument(
-        '--draws',
-        type=int,
-        metavar='N',
-        help='draws of 10 %% of the labels for each seed '
-        '(default: 1, with budget full 3)',
-    )
-    parser.add_argument(
         '--models',
         nargs='+',
-        choices=MODELS,
-        default=MODELS,
-        help='what is trained and reported (default: everything)',
+        choices=TITLES,
+        help="what is trained and reported (default: the budget's)",
     )
+    for name, count, text in (
+        ('--seeds', '+', 'seeds that everything is done with'),
+        ('--draws', None, 'draws of 10 %% of the labels for each seed'),
+        ('--jobs', None, 'trainings at a time, which share the cores'),
+    ):
+        default = "the budget's" if name != '--jobs' else 'a GPU 1, else cores'
+        parser.add_argument(
+            name,
+            type=int,
+            nargs=count,
+            metavar='N',
+            help=f'{text} (default: {default})',
+        )
+    args = parser.parse_args(argv)
+    for name in ('draws', 'jobs'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f'--{name} must be at least 1')
+    return args
+
+
+def reproduce(args: argparse.Namespace) -> None:
+    """Train and report as the command line says."""
+    import torch
+
+    from mamp_mmaction.utils import available_cores
+
+    given = {
+        key: getattr(args, key)
+        for key in ('models', 'seeds', 'draws')
+        if getattr(args, key)
+    }
+    budget = replace(BUDGETS[args.budget], **given)
+    folder = (args.work_dir / args.budget).resolve()
+    ann_file = args.ann_file.resolve()
     cores = available_cores()
-    parser.add_argument(
-        '--jobs',
-        type=int,
-        default=1 if torch.cuda.is_available() else cores,
-        help='trainings at a time, which share the cores '
-        '(default: %(default)s)',
-    )
-    return parser.parse_args(argv)
+    if budget.toy is not None:
+        ann_file = folder / 'toy.pkl'
+    cells = plan(budget, ann_file)
+    if not args.report:
+        if not ann_file.exists():
+            if budget.toy is None:
+                raise FileNotFoundError(
+                    f'There is no annotation file {ann_file}: convert the '
+                    'recordings with tools/data/msr_action3d.py, or give '
+                    '--ann-file.'
+                )
+            options = [f'--{key}={x}' for key, x in budget.toy.items()]
+            command = [
+                TOOLS / 'data' / 'make_toy_dataset.py',
+                ann_file,
+                *options,
+            ]
+            run_python(command, folder / 'data.log', cores)
+        jobs = args.jobs or (1 if torch.cuda.is_available() else cores)
+        print(f'{len(cells)} trainings, {jobs} at a time:', flush=True)
+        run_all(cells, folder, jobs, max(cores // jobs, 1))
+    tables = write_report(args.budget, budget, cells, folder)
+    print(f'\n{tables}\n\nWritten to {folder}/results.md and results.json.')
 
 
 def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
-    budget = BUDGETS[args.budget]
-    if args.draws:
-        budget = replace(budget, draws=args.draws)
-    folder = (args.work_dir / args.budget).resolve()
-    cores = available_cores()
-    ann_file = args.ann_file.resolve()
-    if budget.toy:
-        ann_file = make_toy_data(folder / 'toy.pkl', **budget.toy)
-    elif not ann_file.exists():
-        sys.exit(
-            f'error: There is no annotation file {ann_file}: convert the '
-            'recordings with tools/data/msr_action3d.py, or give --ann-file.'
-        )
-    cells = plan(budget, ann_file, args.models)
-    if not args.report:
-        print(f'{len(cells)} trainings, {args.jobs} at a time:', flush=True)
-        run_all(cells, folder, args.jobs, max(cores // args.jobs, 1))
+    from mamp_mmaction.utils import errors_as_one_line
 
-    records = collect(cells, folder)
-    table = format_table(records)
-    machine = describe_machine()
-    title = f'Budget `{args.budget}`, top-1 of the last epoch (of the best)'
-    wanted = sum(cell.row is not None for cell in cells)
-    if len(records) < wanted:
-        title += f'; {len(records)} of {wanted} classifiers are finished'
-    write_text(folder / 'results.md', f'{title}.\n{machine}.\n\n{table}\n')
-    results = dict(
-        budget=args.budget, machine=machine, **asdict(budget), cells=records
-    )
-    write_text(folder / 'results.json', json.dumps(results, indent=2))
-    print(f'\n{table}\n\nWritten to {folder}/results.md and results.json.')
+    with errors_as_one_line():
+        reproduce(args)
 
 
 if __name__ == '__main__':

@@ -21,5 +21,7 @@ def errors_as_one_line() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, CheckpointError) as error:
-        message = str(error) or type(error).__name__
+        message = str(error).strip() or type(error).__name__
+        if 'Original Traceback' in message:  # of a loader's process
+            message = message.splitlines()[-1]
         sys.exit(f'error: {message}')

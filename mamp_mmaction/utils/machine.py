@@ -4,6 +4,10 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ('torch', 'mmengine', 'mmaction2', 'numpy')
 
@@ -39,3 +43,31 @@ def describe_machine() -> str:
         device = f'{torch.cuda.get_device_name()}; {device}'
     versions = ', '.join(f'{name} {version(name)}' for name in PACKAGES)
     return f'{device}; Python {platform.python_version()}, {versions}'
+
+
+def usable_device(name: str | None = None) -> 'torch.device':
+    """The device that a command is to compute on.
+
+    Args:
+        name (str, optional): Such as ``'cpu'`` or ``'cuda:0'``. Defaults to
+            None, an accelerator where there is one, else the CPU.
+
+    Returns:
+        torch.device: The device.
+
+    Raises:
+        ValueError: It is not there.
+    """
+    import torch
+    from mmengine.device import get_device
+
+    try:
+        device = torch.device(name or get_device())
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f'The device {name!r} cannot be used here ({reason}): take cpu, '
+            'or another that torch finds.'
+        ) from error
+    return device
