@@ -360,9 +360,10 @@ class PeakMemory:
     """
 
     def __init__(self, device):
-        self.is_cuda = str(device).startswith('cuda')
+        self.is_cuda = device.startswith('cuda')
+        self.is_known = True
         self.reset()
-        self.before = self._now('VmRSS')
+        self.before = self._read('VmRSS')
 
     def reset(self):
         """Forget the peak."""
@@ -378,22 +379,21 @@ class PeakMemory:
             ctypes.CDLL(None).malloc_trim(0)
             Path('/proc/self/clear_refs').write_text('5')
         except (AttributeError, OSError):
-            self.before = None
+            self.is_known = False
 
     def read(self):
         """The peak in MiB, None where it is not known."""
-        peak = self._now('VmHWM')
-        return None if None in (peak, self.before) else peak - self.before
+        return self._read('VmHWM') - self.before if self.is_known else None
 
-    def _now(self, key):
+    def _read(self, key):
         import torch
 
         if self.is_cuda:
             return torch.cuda.max_memory_allocated() / 2**20
-        status = Path('/proc/self/status')
-        lines = status.read_text().splitlines() if status.exists() else []
-        found = [int(x.split()[1]) for x in lines if x.startswith(key)]
-        return found[0] / 1024 if found else None
+        if not self.is_known:
+            return None
+        status = Path('/proc/self/status').read_text()
+        return int(status.partition(f'{key}:')[2].split()[0]) / 1024
 
 
 def measure_apart(function, *args):
@@ -418,15 +418,7 @@ def measure_apart(function, *args):
 
 
 def find_work_dir(name, own, folders):
-    """The work directory of a config, None if there is none.
-
-    Args:
-        name (str): The config's name.
-        own (Path, optional): The folder given in the config's place: itself,
-            or one in it that bears the name.
-        folders (list[Path]): All that were given, which may bear the name or
-            hold a folder that does.
-    """
+    """The work directory of a config: its own folder, or one of its name."""
     for folder in (own / name, own) if own else ():
         if next(folder.glob('*/vis_data'), None):
             return folder
@@ -598,27 +590,24 @@ def parse_args(argv=None):
     parser.add_argument(
         '--device', help='such as cpu or cuda (default: a GPU if there is)'
     )
-    parser.add_argument(
-        '--batch-size',
-        type=_natural,
-        default=16,
-        metavar='N',
-        help='samples of a batch, but for the latency (default: 16)',
-    )
-    parser.add_argument(
-        '--seconds',
-        type=float,
-        default=10,
-        metavar='S',
-        help='what is timed is repeated until the quartiles are within a '
-        'tenth, for that long at most (default: 10)',
-    )
-    parser.add_argument(
-        '--threads',
-        type=_natural,
-        metavar='N',
-        help="threads of the CPU (default: torch's choice)",
-    )
+    for name, kind, default, text in (
+        ('batch-size', _natural, 16, 'samples, but for the latency'),
+        (
+            'seconds',
+            float,
+            10,
+            'what is timed is repeated until the quartiles are within a '
+            'tenth, for that long at most',
+        ),
+        ('threads', _natural, None, 'threads of the CPU'),
+    ):
+        parser.add_argument(
+            f'--{name}',
+            type=kind,
+            default=default,
+            metavar='N',
+            help=f'{text} (default: {default or "as torch chooses"})',
+        )
     parser.add_argument(
         '--amp',
         choices=('float16', 'bfloat16'),

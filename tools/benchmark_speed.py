@@ -1,280 +1,579 @@
 """Show how fast the package is, one optimisation after the other.
 
-Prints Markdown tables; without names of sections all of them:
+For maintainers. Prints Markdown tables; without names of sections all:
 
   pipeline   a sample through the transforms, beside the toolbox's ST-GCN++
   step       a pre-training step, its optimisations switched on one by one
   inference  equal persons computed once, and fewer tokens by keep_ratio
   absent     a pre-training step that leaves out persons who are not there
-  scale      how a step grows with frames and persons
   processes  a step on one and on two processes of the CPU
   runner     pre-training through mmengine's Runner, loading of data included
 
 No data is needed: skeletons are made that have the size and the lengths of
 NTU RGB+D 60. What is compared is timed in turns, so that a machine that
-changes its pace favours nothing.
+changes its pace favours nothing, and must give the same losses.
 """
 
 import argparse
 import json
+import math
 import os
+import pickle
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Sequence
-from contextlib import redirect_stdout
-from dataclasses import asdict
-from datetime import datetime
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
-import numpy as np
-import torch
-from made_samples import find_dataset, load_config
-from mmengine.dataset import BaseDataset
-from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
-from speed_cases import (
-    SIZES,
-    TIME_COLUMNS,
-    Table,
-    add_speed_up,
-    build_dataset,
-    one_line,
-    recipe,
-    summarise_times,
-    time_in_turns,
-    write_skeletons,
-)
-from speed_of_inference import bench_inference
-from speed_of_training import (
-    bench_absent,
-    bench_processes,
-    bench_runner,
-    bench_scale,
-    bench_step,
-    run_rank,
-)
-from training_runs import describe_machine, write_text
-
-from mamp_mmaction.datasets.conversion import available_cores
-
+SCRIPT = Path(__file__).resolve()
+RECIPES = SCRIPT.parents[1] / 'configs' / 'mamp' / 'ntu60'
 TOOLBOX_CONFIG = (
     'mmaction::skeleton/stgcnpp/'
     'stgcnpp_8xb16-joint-u100-80e_ntu60-xsub-keypoint-3d.py'
 )
+# Default, default of --short, help.
+SIZES = dict(
+    rounds=(5, 1, 'times that every row is measured, in turns'),
+    iterations=(100, 2, 'measured iterations of the Runner'),
+    samples=(256, 10, 'sequences that are made'),
+)
+# With --short the recipes are made as small as this.
+SHORT_FRAMES = 24
+SHORT_MODEL = dict(
+    backbone=dict(
+        embed_dims=16, depth=1, num_heads=2, num_frames=SHORT_FRAMES
+    ),
+    neck=dict(decoder_embed_dims=16, depth=1),
+    cls_head=dict(in_channels=16),
+)
+# Of NTU RGB+D 60: lengths of its sequences (log-normal, cut), distance of
+# the camera in metres, joints, share of the sequences that hold one of two
+# persons, and how many are trained on, for how long.
+MEDIAN_FRAMES, FRAMES_SIGMA, FRAMES_RANGE = 80, 0.35, (30, 250)
+CAMERA = (0, 0, 3)
+NUM_JOINTS, SINGLE_PERSON = 25, 0.8
+TRAINING_SEQUENCES, EPOCHS = 40_091, 400
+# What rounding may change in a loss, relative to it.
+TOLERANCE, BFLOAT16_TOLERANCE = 1e-3, 3e-2
+KEEP_RATIOS = (1, 0.5, 0.25, 0.125)
+TIMES = ('>median, ms', '>quartiles', '>speed-up')
 
 
-def bench_pipeline(ann_file: str, args: argparse.Namespace) -> list[Table]:
-    """Time the training pipelines, as a whole and by transform."""
-    toolbox = find_dataset(load_config(TOOLBOX_CONFIG), 'train_dataloader')
-    pipelines = {
-        'ST-GCN++ of the toolbox': ('PoseDataset', toolbox.pipeline),
-        'MAMP pre-training': (
-            'SkeletonDataset',
-            recipe('pretrain_pipeline', args),
-        ),
-    }
-    rows, calls, parts = [], {}, {}
-    for name, (kind, pipeline) in pipelines.items():
-        dataset = build_dataset(ann_file, pipeline, kind)
-        rows.append(dict(name=name))
+# What is measured
+
+
+def write_skeletons(path, args):
+    """Write an annotation file of made skeletons, and return its path."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    lengths = rng.lognormal(np.log(MEDIAN_FRAMES), FRAMES_SIGMA, args.samples)
+    annotations = []
+    for index, frames in enumerate(lengths.clip(*FRAMES_RANGE).astype(int)):
+        # Single ones are spread evenly.
+        singles = [int(n * SINGLE_PERSON) for n in (index, index + 1)]
+        persons = 2 if singles[0] == singles[1] else 1
+        steps = rng.normal(scale=0.02, size=(persons, frames, NUM_JOINTS, 3))
+        start = rng.normal(size=(persons, 1, NUM_JOINTS, 3)) + CAMERA
+        keypoint = (start + steps.cumsum(axis=1)).astype(np.float32)
+        annotations.append(
+            dict(
+                frame_dir=f'sample{index}',
+                label=index % 60,
+                total_frames=int(frames),
+                keypoint=keypoint,
+            )
+        )
+    names = [annotation['frame_dir'] for annotation in annotations]
+    data = dict(split=dict(train=names), annotations=annotations)
+    path.write_bytes(pickle.dumps(data))
+    return str(path)
+
+
+def recipe(protocol, ann_file, args, **options):
+    """The config of a protocol on made skeletons."""
+    from mmengine.config import Config
+
+    (path,) = RECIPES.glob(f'mamp_*-{protocol}-[0-9]*_ntu60-xsub-*')
+    cfg = Config.fromfile(path)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.update(ann_file=ann_file, split='train')
+        for step in loader.dataset.pipeline:
+            if args.short and step.type == 'TemporalCropResize':
+                step.num_frames = SHORT_FRAMES
+    for part, sizes in SHORT_MODEL.items():
+        if args.short and part in cfg.model:
+            cfg.model[part].update(sizes)
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def build_model(cfg, args):
+    """Build a model; the same config gives the same weights."""
+    import torch
+    from mmaction.registry import MODELS
+
+    torch.manual_seed(0)
+    return MODELS.build(cfg.model).to(args.device)
+
+
+def collate(dataset_cfg, args, first=0):
+    """A batch as the loader collates it, always the same."""
+    import numpy as np
+    from mmaction.registry import DATASETS
+    from mmengine.dataset import pseudo_collate
+
+    np.random.seed(first)
+    dataset = DATASETS.build(dataset_cfg)
+    wanted = range(first, first + args.batch_size)
+    return pseudo_collate([dataset[i % len(dataset)] for i in wanted])
+
+
+class Step:
+    """A training step; called again, it goes on with the weights it has."""
+
+    def __init__(self, cfg, args, context=nullcontext):
+        from mmengine.optim import build_optim_wrapper
+
+        self.model = build_model(cfg, args).train()
+        self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
+        data = collate(cfg.train_dataloader.dataset, args)
+        self.batch = self.model.data_preprocessor(data, training=True)
+        self.context = context
+
+    def __call__(self):
+        """Forward, backward, update."""
+        with self.context():
+            with self.optim_wrapper.optim_context(self.model):
+                losses = self.model(**self.batch, mode='loss')
+            loss, _ = self.model.parse_losses(losses)
+            self.optim_wrapper.update_params(loss)
+        self.loss = loss.detach()
+
+
+def peak_memory(step):
+    """MiB that a step needs beside what is kept between steps.
+
+    On a GPU it is the peak of what torch allocated, on the CPU what is saved
+    for the backward pass, each storage once, parameters left out.
+    """
+    import torch
+
+    if next(step.model.parameters()).is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    saved = {}
+
+    def note(x):
+        storage = x.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        step()
+    for parameter in step.model.parameters():
+        saved.pop(parameter.untyped_storage().data_ptr(), None)
+    return sum(saved.values()) / 2**20
+
+
+# Measuring and showing
+
+
+def time_in_turns(calls, args):
+    """Seconds of one call each, measured in as many rounds as asked for."""
+    import torch
+    from torch.utils.benchmark import Timer
+
+    times = {name: [] for name in calls}
+    for _ in range(args.rounds):
+        for name, call in calls.items():
+            timer = Timer(
+                'call()',
+                globals=dict(call=call),
+                num_threads=torch.get_num_threads(),
+            )
+            found = timer.blocked_autorange(min_run_time=args.seconds)
+            times[name] += found.times
+    return times
+
+
+def show_times(times, first):
+    """The cells of ``TIMES``, from times in seconds."""
+    import numpy as np
+
+    low, median, high = 1000 * np.percentile(times, (25, 50, 75))
+    speed_up = 1000 * np.median(first) / median
+    return f'{median:.4g}', f'{low:.4g} to {high:.4g}', f'{speed_up:.3g}'
+
+
+def compare_steps(steps, args):
+    """Rows with times, memory and loss of steps that must agree on the loss.
+
+    Args:
+        steps (dict[str, tuple]): By name a function that makes a step, and
+            what its loss may differ from that of the first, relative to it.
+        args (Namespace): The command line.
+    """
+    rows, working, expected = {}, {}, None
+    for name, (make, tolerance) in steps.items():
         try:
-            dataset[0]
-        except Exception as error:  # the toolbox's is for certain joints
-            rows[-1]['error'] = one_line(error)
+            step = make()
+            for _ in range(3):  # all from the same weights
+                step()
+            loss, memory = step.loss.item(), peak_memory(step)
+        except (RuntimeError, ValueError) as error:  # no compiler, no memory
+            rows[name] = [f'{name}: {one_line(error)}', *[None] * 5]
             continue
-        parts[name] = []
-        calls[name] = partial(take_all, dataset)
-        calls[name, 'parts'] = partial(take_in_parts, dataset, parts[name])
-    times = time_in_turns(calls, args)
-    for row in rows:
-        if row['name'] in times:
-            taken = times[row['name']]['times_ms']
-            row.update(summarise_times([ms / args.samples for ms in taken]))
-            row['samples_per_s'] = 1000 / row['median_ms']
-    add_speed_up(rows)
-    whole = Table(
-        'One sample through a training pipeline',
-        {
-            'pipeline': 'name',
-            **TIME_COLUMNS,
-            'samples/s and core': 'samples_per_s',
-            'speed-up': 'speed_up',
-        },
-        rows,
-        [
-            f'{args.samples} sequences, in one process, from the annotation '
-            'in memory to tensors; neither sent to another process nor '
-            'collated.',
-            f"MAMP's makes clips of {args.frames} frames with masks, the "
-            "toolbox's is as its config says, without masks.",
-        ],
-    )
-    shares = Table(
-        'The same by transform',
-        {
-            'pipeline': 'pipeline',
-            'transform': 'name',
-            'ms a sample': 'ms',
-            'share, %': 'percent',
-        },
-        [
-            row
-            for name in parts
-            for row in _share_rows(name, parts[name][-args.repeats :], args)
-        ],
-        ['The first is the reading of the annotation. Medians.'],
-    )
-    return [whole, shares]
+        expected = loss if expected is None else expected
+        if not abs(loss - expected) <= tolerance * abs(expected):
+            raise ValueError(
+                f'{name}: its loss is {loss:.6g}, but that of the first row '
+                f'{expected:.6g}.'
+            )
+        working[name] = step
+        rows[name] = [f'{memory:.4g}', f'{loss:.6g}']
+    times = time_in_turns(working, args)
+    for name, found in times.items():
+        first = next(iter(times.values()))
+        rows[name] = [name, *show_times(found, first), *rows[name]]
+    return list(rows.values())
 
 
-def take_all(dataset: BaseDataset) -> None:
+def one_line(error):
+    """An exception's type and the first line of what it says."""
+    lines = str(error).strip().splitlines() or ['']
+    return f'{type(error).__name__}: {lines[0]}'.replace('|', '/')
+
+
+# The sections: each yields a title, a header and rows
+
+
+def bench_pipeline(ann_file, args):
+    """The training pipelines, as a whole and by transform."""
+    import numpy as np
+    from mmaction.registry import DATASETS
+    from mmengine.config import Config
+
+    toolbox = Config.fromstring(f'_base_ = {TOOLBOX_CONFIG!r}', '.py')
+    toolbox = toolbox.train_dataloader.dataset.dataset
+    toolbox.update(ann_file=ann_file, split='train')
+    own = recipe('pretrain', ann_file, args).train_dataloader.dataset
+    datasets = {
+        'ST-GCN++ of the toolbox': DATASETS.build(toolbox),
+        'MAMP pre-training': DATASETS.build(own),
+    }
+    calls = {
+        name: partial(take_all, dataset) for name, dataset in datasets.items()
+    }
+    times = {
+        name: np.divide(found, args.samples)
+        for name, found in time_in_turns(calls, args).items()
+    }
+    first = next(iter(times.values()))
+    rows = [
+        (name, *show_times(found, first), f'{1 / np.median(found):.4g}')
+        for name, found in times.items()
+    ]
+    header = ('pipeline', *TIMES, '>samples/s and core')
+    yield 'One sample, from the annotation in memory to tensors', header, rows
+    rows = [
+        (pipeline, name, f'{1000 * seconds / args.samples:.3g}')
+        for pipeline, dataset in datasets.items()
+        for name, seconds in take_in_parts(dataset).items()
+    ]
+    header = ('pipeline', 'transform', '>ms a sample')
+    yield 'The same by transform; the first reads the annotation', header, rows
+
+
+def take_all(dataset):
     """Take every sample through the pipeline."""
     for index in range(len(dataset)):
         dataset[index]
 
 
-def take_in_parts(
-    dataset: BaseDataset, passes: list[dict[str, float]]
-) -> None:
-    """The same, with a clock behind every transform.
-
-    Args:
-        dataset (BaseDataset): The data set.
-        passes (list[dict]): Gets one more: seconds by transform.
-    """
-    taken = dict.fromkeys([type(dataset).__name__], 0.0)
+def take_in_parts(dataset):
+    """Seconds that each transform takes for all samples."""
+    steps = [dataset.get_data_info, *dataset.pipeline.transforms]
+    names = [type(step).__name__ for step in (dataset, *steps[1:])]
+    taken = dict.fromkeys(names, 0.0)
     for index in range(len(dataset)):
-        start = time.perf_counter()
-        results = dataset.get_data_info(index)
-        stop = time.perf_counter()
-        taken[type(dataset).__name__] += stop - start
-        for transform in dataset.pipeline.transforms:
+        results = index
+        for name, step in zip(names, steps):
             start = time.perf_counter()
-            results = transform(results)
-            stop = time.perf_counter()
-            name = type(transform).__name__
-            taken[name] = taken.get(name, 0.0) + stop - start
-    passes.append(taken)
+            results = step(results)
+            taken[name] += time.perf_counter() - start
+    return taken
 
 
-def _share_rows(
-    pipeline: str, passes: list[dict[str, float]], args: argparse.Namespace
-) -> list[dict]:
-    seconds = {
-        name: float(np.median([taken[name] for taken in passes]))
-        for name in passes[0]
-    }
-    total = sum(seconds.values())
-    return [
-        dict(
-            pipeline=pipeline,
-            name=name,
-            ms=1000 * value / args.samples,
-            percent=100 * value / total,
+def eager_attention(q, k, v):
+    """Attention as the formula says it: softmax(Q K^T / sqrt(D)) V."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    return scores.softmax(dim=-1) @ v
+
+
+def switched_step(switched_on, ann_file, args):
+    """A pre-training step with some of the optimisations."""
+    import torch
+
+    from mamp_mmaction.engine.amp_optim_wrapper import supports_bfloat16
+
+    cfg = recipe('pretrain', ann_file, args)
+    wrapper = cfg.optim_wrapper
+    context = nullcontext
+    if 'fused attention' not in switched_on:
+        # For the duration of a step, in torch.nn.functional itself.
+        context = partial(
+            mock.patch.object,
+            torch.nn.functional,
+            'scaled_dot_product_attention',
+            eager_attention,
         )
-        for name, value in seconds.items()
+    if 'merged parameter groups' not in switched_on:
+        del wrapper['constructor']
+        wrapper.paramwise_cfg = dict(norm_decay_mult=0.0, bias_decay_mult=0.0)
+    if 'fused AdamW' in switched_on:
+        wrapper.optimizer.fused = True
+    if 'bfloat16' in switched_on:
+        if not supports_bfloat16(torch.device(args.device)):
+            raise ValueError(f'{args.device} has no instructions for it here')
+        wrapper.type = 'AutoAmpOptimWrapper'
+    if 'torch.compile' in switched_on:
+        cfg.model.compile_cfg = {}
+    return Step(cfg, args, context)
+
+
+def bench_step(ann_file, args):
+    """Pre-training steps, one optimisation more in each row."""
+    switches = ['fused attention', 'merged parameter groups', 'fused AdamW']
+    switches += ['bfloat16'] + ['torch.compile'] * args.compile
+    steps = {}
+    for count in range(len(switches) + 1):
+        on = switches[:count]
+        name = 'eager attention, a group a parameter, float32'
+        steps[f'+ {on[-1]}' if on else name] = (
+            partial(switched_step, on, ann_file, args),
+            BFLOAT16_TOLERANCE if 'bfloat16' in on else TOLERANCE,
+        )
+    header = ('switched on, beside all above', *TIMES, '>memory, MiB', '>loss')
+    yield 'One pre-training step', header, compare_steps(steps, args)
+
+
+def prepare_inference(cfg, args):
+    """A call that computes the logits of a batch, its inputs and the model."""
+    import torch
+
+    model = build_model(cfg, args).eval()
+    data = collate(cfg.val_dataloader.dataset, args)
+    inputs = model.data_preprocessor(data)['inputs']
+
+    @torch.no_grad()
+    def infer():
+        return model.extract_feat(inputs, stage='head')[0]
+
+    return infer, inputs, model
+
+
+def bench_inference(ann_file, args):
+    """A recogniser in eval mode: distinct persons, and fewer tokens."""
+    import torch
+
+    from mamp_mmaction.models.distinct_persons import distinct_persons
+
+    calls, computed = {}, {}
+    for mode, title in (('zero', 'absent'), ('loop', 'the first again')):
+        logits = []
+        for distinct in (False, True):
+            key = 'model.backbone.distinct_persons'
+            cfg = recipe('finetune', ann_file, args, **{key: distinct})
+            for step in cfg.val_dataloader.dataset.pipeline:
+                if step.type == 'FormatGCNInput':
+                    step.mode = mode
+            infer, inputs, _ = prepare_inference(cfg, args)
+            keypoint = inputs.flatten(0, 1)
+            persons = keypoint.flatten(0, 1)
+            if distinct:
+                persons, _ = distinct_persons(keypoint)
+            name = title, 'distinct' if distinct else 'all'
+            calls[name], computed[name] = infer, len(persons)
+            logits.append(infer())
+        torch.testing.assert_close(*logits)
+    times = time_in_turns(calls, args)
+    rows = [
+        (*name, computed[name], *show_times(found, times[name[0], 'all']))
+        for name, found in times.items()
     ]
+    header = ('second person of single ones', 'computed', '>persons', *TIMES)
+    yield 'Equal persons computed once', header, rows
+
+    calls, tokens = {}, {}
+    for ratio in KEEP_RATIOS:
+        key = 'model.backbone.keep_ratio'
+        cfg = recipe('finetune', ann_file, args, **{key: ratio})
+        calls[ratio], _, model = prepare_inference(cfg, args)
+        tokens[ratio] = model.backbone.kept_segments * NUM_JOINTS
+    times = time_in_turns(calls, args)
+    rows = [
+        (ratio, tokens[ratio], *show_times(found, times[1]))
+        for ratio, found in times.items()
+    ]
+    header = ('keep_ratio', '>tokens a person', *TIMES)
+    yield 'The most moving tokens alone', header, rows
 
 
-# The command
+def bench_absent(ann_file, args):
+    """Pre-training steps with all persons and with those present."""
+    steps = {}
+    for ignore, title in ((False, 'all'), (True, 'present ones')):
+        options = {'model.head.ignore_absent': ignore}
+        cfg = recipe('pretrain', ann_file, args, **options)
+        # Their losses differ: absent persons count in the first.
+        steps[f'{title} (ignore_absent={ignore})'] = (
+            partial(Step, cfg, args),
+            math.inf,
+        )
+    header = ('persons', *TIMES, '>memory, MiB', '>loss')
+    yield 'One pre-training step', header, compare_steps(steps, args)
+
+
+def bench_processes(ann_file, args):
+    """Steps on one and on two processes, in turns."""
+    import numpy as np
+    from torch.multiprocessing import spawn
+
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        # Each of the two has one core.
+        with mock.patch.dict(os.environ, OMP_NUM_THREADS='1'):
+            spawn(run_rank, (args, ann_file, folder), nprocs=2)
+        times = json.loads((folder / 'times.json').read_text())
+    rows, count = [], 2 * args.batch_size
+    for number, found in times.items():
+        rate = int(number) * count / np.median(found)
+        rows.append((number, *show_times(found, times['1']), f'{rate:.3g}'))
+    header = ('processes', *TIMES, '>persons/s, all')
+    yield 'gloo, one thread and a batch each, on the CPU', header, rows
+
+
+def run_rank(rank, args, ann_file, folder):
+    """Be one of the two processes; the first writes the times."""
+    import torch
+    import torch.distributed as dist
+    from mmengine.logging import MMLogger
+    from mmengine.model import MMDistributedDataParallel
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import init_default_scope
+
+    import mamp_mmaction  # noqa: F401
+
+    init_default_scope('mmaction')
+    MMLogger.get_current_instance().setLevel('ERROR')
+    torch.set_num_threads(1)
+    args.device = 'cpu'
+    dist.init_process_group(
+        'gloo', f'file://{folder}/store', rank=rank, world_size=2
+    )
+    cfg = recipe('pretrain', ann_file, args)
+    first = rank * args.batch_size
+    data = collate(cfg.train_dataloader.dataset, args, first)
+    models = {}
+    for number in (1, 2):
+        model = build_model(cfg, args).train()
+        optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        if number > 1:
+            model = MMDistributedDataParallel(model)
+        models[number] = model, optim_wrapper
+    times = {number: [] for number in models}
+    for turn in range(1 + args.rounds):
+        for number, (model, optim_wrapper) in models.items():
+            dist.barrier()
+            start = time.perf_counter()
+            if rank < number:
+                model.train_step(data, optim_wrapper)
+            dist.barrier()
+            if turn:  # behind a warm-up
+                times[number].append(time.perf_counter() - start)
+    parameters = models[2][0].parameters()
+    own = torch.nn.utils.parameters_to_vector(parameters).detach()
+    other = own.clone()
+    dist.broadcast(other, src=0)
+    if not torch.equal(own, other):
+        raise RuntimeError('The processes have come to different weights.')
+    if rank == 0:
+        (folder / 'times.json').write_text(json.dumps(times))
+    dist.barrier()
+
+
+def bench_runner(ann_file, args):
+    """Pre-train through the Runner, and count samples a second."""
+    import numpy as np
+    from mmengine.runner import Runner
+
+    cfg = recipe('pretrain', ann_file, args)
+    warmup = max(args.iterations // 10, 1)
+    samples = min(args.samples, (warmup + args.iterations) * args.batch_size)
+    epochs = math.ceil(
+        (warmup + args.iterations) / (samples // args.batch_size)
+    )
+    workers = dict(num_workers=args.workers)
+    workers['persistent_workers'] = args.workers > 0
+    with tempfile.TemporaryDirectory() as folder:
+        cfg.merge_from_dict(
+            {
+                'work_dir': folder,
+                'train_dataloader.batch_size': args.batch_size,
+                'train_dataloader.pin_memory': args.device != 'cpu',
+                'train_dataloader.dataset.indices': samples,
+                'train_cfg.max_epochs': epochs,
+                'optim_wrapper.type': 'AutoAmpOptimWrapper',
+                'param_scheduler.warmup': 0,
+                'log_level': 'ERROR',
+                # mmengine keeps what belongs to a run under its name.
+                'experiment_name': f'benchmark-{time.monotonic_ns()}',
+            }
+        )
+        cfg.train_dataloader.update(workers)
+        cfg.model.compile_cfg = {} if args.compile else None
+        for key in ('dataloader', 'cfg', 'evaluator'):
+            cfg[f'val_{key}'] = cfg[f'test_{key}'] = None
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+
+    def logged(key):
+        values, _ = runner.message_hub.get_scalar(f'train/{key}').data
+        return np.asarray(values[warmup:])
+
+    if not np.isfinite(logged('loss')).all():
+        raise ValueError('The training has diverged.')
+    # Every iteration ends with reading the loss, which waits for the device.
+    seconds = logged('time')
+    rate = args.batch_size / seconds.mean()
+    hours = TRAINING_SEQUENCES * EPOCHS / rate / 3600
+    share = 100 * logged('data_time').sum() / seconds.sum()
+    row = (len(seconds), *show_times(seconds, seconds)[:2], f'{rate:.4g}')
+    header = ('iterations', *TIMES[:2], '>samples/s', '>waiting for data, %')
+    header += (f'>hours of {EPOCHS} epochs of NTU RGB+D 60',)
+    row += f'{share:.3g}', f'{hours:.4g}'
+    yield 'In bfloat16 where the device has it', header, [row]
+
 
 SECTIONS = dict(
     pipeline=bench_pipeline,
     step=bench_step,
     inference=bench_inference,
     absent=bench_absent,
-    scale=bench_scale,
     processes=bench_processes,
     runner=bench_runner,
 )
 
 
-def run_section(
-    name: str, ann_file: str, args: argparse.Namespace
-) -> dict[str, object]:
-    """Run a section; what others print goes to stderr.
-
-    Args:
-        name (str): Its name.
-        ann_file (str): The annotation file.
-        args (Namespace): The command line.
-
-    Returns:
-        dict: ``name`` and ``tables`` or, where it failed, ``error``.
-    """
-    print(f'{name} ...', file=sys.stderr, flush=True)
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('ERROR')
-    try:
-        with redirect_stdout(sys.stderr):
-            return dict(name=name, tables=SECTIONS[name](ann_file, args))
-    except (ValueError, OSError) as error:
-        return dict(name=name, tables=[], error=str(error))
-    except Exception as error:  # the other sections are worth having
-        traceback.print_exc()
-        return dict(name=name, tables=[], error=one_line(error))
-    finally:
-        logger.setLevel(level)
+# The command
 
 
-def format_section(section: dict) -> str:
-    """A section in Markdown."""
-    parts = [f'## {section["name"]}', *map(str, section['tables'])]
-    if 'error' in section:
-        parts.append(f'Failed: {section["error"]}')
-    return '\n\n'.join(parts)
-
-
-def format_header(args: argparse.Namespace) -> str:
-    """Say what the figures were measured with."""
-    precision = torch.get_float32_matmul_precision()
-    sizes = ', '.join(
-        f'{key} {getattr(args, key)}'
-        for key in ('batch_size', *SIZES, 'samples', 'single_person')
-    )
-    lines = [
-        f'{datetime.now().astimezone().isoformat(" ", "seconds")}; '
-        f'{describe_machine()}; load {os.getloadavg()[0]:.1f}.',
-        f'Device {args.device}; threads {torch.get_num_threads()}; precision '
-        f'of float32 matrix products: {precision}'
-        f'{" (no TF32)" if precision == "highest" else ""}.',
-        f'{sizes.replace("_", " ")}.',
-        'Times: medians with quartiles, after a warm-up, the rows of a table '
-        'in turns.',
-    ]
-    return '\n'.join(f'- {line}' for line in lines)
-
-
-def write_report(
-    folder: Path, header: str, sections: list[dict], args: argparse.Namespace
-) -> None:
-    """Write ``benchmark_speed.md`` and ``benchmark_speed.json``.
-
-    Args:
-        folder (Path): Where; it is made if need be.
-        header (str): What was measured with.
-        sections (list[dict]): What :func:`run_section` returned.
-        args (Namespace): The command line.
-    """
-    parts = ['# Speed', header, *map(format_section, sections)]
-    write_text(folder / 'benchmark_speed.md', '\n\n'.join(parts) + '\n')
-    report = dict(
-        header=header.splitlines(),
-        settings=vars(args),
-        sections=[
-            dict(section, tables=list(map(asdict, section['tables'])))
-            for section in sections
-        ],
-    )
-    text = json.dumps(report, indent=1, default=str)
-    write_text(folder / 'benchmark_speed.json', f'{text}\n')
-
-
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_args(argv=None):
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -283,197 +582,106 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'sections',
         nargs='*',
-        type=_section,
         metavar='SECTION',
         help='what to measure (default: everything)',
     )
     parser.add_argument(
         '--short',
         action='store_true',
-        help='tiny sizes and one repeat, to see that all runs; without '
-        'torch.compile and, unless it is named, without processes',
+        help='tiny sizes and one round, to see that all runs',
     )
     parser.add_argument(
-        '--out',
-        type=Path,
-        metavar='FOLDER',
-        help='write benchmark_speed.md and benchmark_speed.json (every '
-        'single time) there',
+        '--out', type=Path, metavar='FILE.md', help='write the report there'
     )
     parser.add_argument(
-        '--device',
-        choices=('cpu', 'cuda'),
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='default here: %(default)s',
+        '--device', help='cpu or cuda (default: a GPU if there is)'
+    )
+    parser.add_argument(
+        '--compile',
+        action='store_true',
+        help='torch.compile as the last row of step, and in runner',
+    )
+    parser.add_argument(
+        '--seconds',
+        type=float,
+        help='that every row is measured in a round (default: 1, with '
+        '--short 0)',
     )
     options = dict(
         threads="threads of the CPU (default: torch's choice)",
         batch_size='samples of a batch (default: 128 on a GPU, else 4)',
-        samples='sequences that are made (default: 4096 on a GPU, else 256)',
-        iterations='measured iterations of the Runner, rounded up to whole '
-        'epochs (default: 200 on a GPU, else as --repeats)',
+        workers="processes of runner's data loader (default: 0)",
     )
     for key, (default, short, text) in SIZES.items():
         options[key] = f'{text} (default: {default}, with --short {short})'
     for key, text in options.items():
-        parser.add_argument(
-            f'--{key.replace("_", "-")}', type=_natural, metavar='N', help=text
-        )
-    parser.add_argument(
-        '--single-person',
-        type=_share,
-        default=0.8,
-        metavar='SHARE',
-        help='of the samples that hold one person (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--compile',
-        action=argparse.BooleanOptionalAction,
-        help='torch.compile as the last row of step (default: unless '
-        '--short), and in runner (default: no)',
-    )
-    parser.add_argument(
-        '--workers',
-        type=int,
-        metavar='N',
-        help="processes of runner's data loader (default: up to 8 with a "
-        'GPU, else none)',
-    )
-    parser.add_argument(
-        '--pin-memory',
-        action=argparse.BooleanOptionalAction,
-        help="whether runner's data loader pins memory (default: with a GPU)",
-    )
-    parser.add_argument(
-        '--config',
-        type=Path,
-        metavar='FILE',
-        help='a recogniser of this repository whose accuracies inference '
-        'adds for each keep_ratio',
-    )
-    parser.add_argument(
-        '--checkpoint', type=Path, metavar='FILE', help='its trained weights'
-    )
-    parser.add_argument(
-        '--ann-file',
-        type=Path,
-        metavar='FILE',
-        help="annotations of its test set (default: the config's)",
-    )
-    # Where the first of the two processes writes its times.
-    parser.add_argument('--rank-result', type=Path, help=argparse.SUPPRESS)
+        name = f'--{key.replace("_", "-")}'
+        parser.add_argument(name, type=int, metavar='N', help=text)
     args = parser.parse_args(argv)
-    _set_defaults(args)
-    _check(args, parser)
+    for key, sizes in SIZES.items():
+        if getattr(args, key) is None:
+            setattr(args, key, sizes[args.short])
+        if getattr(args, key) < 1:
+            parser.error(f'--{key.replace("_", "-")} is less than 1')
+    if args.seconds is None:
+        args.seconds = 0 if args.short else 1
+    args.workers = args.workers or 0
+    args.sections = args.sections or list(SECTIONS)
+    unknown = set(args.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f'{min(unknown)!r} is none of {", ".join(SECTIONS)}')
     return args
 
 
-def _set_defaults(args: argparse.Namespace) -> None:
-    on_gpu = args.device == 'cuda'
-    # With --short the same everywhere.
-    batch_size, samples = (128, 4096) if on_gpu else (4, 256)
-    workers = min(available_cores(), 8) if on_gpu else 0
-    defaults = {key: sizes[args.short] for key, sizes in SIZES.items()}
-    defaults.update(
-        batch_size=5 if args.short else batch_size,
-        samples=10 if args.short else samples,
-        workers=0 if args.short else workers,
-        pin_memory=on_gpu,
+def run(args):
+    """Measure, and print the tables."""
+    import torch
+    from mmengine.logging import MMLogger
+
+    from mamp_mmaction.utils import (
+        describe_machine,
+        markdown_table,
+        usable_device,
+        written_whole,
     )
-    for key, value in defaults.items():
-        if getattr(args, key) is None:
-            setattr(args, key, value)
-    if args.iterations is None:
-        full = on_gpu and not args.short
-        args.iterations = 200 if full else args.repeats
-    args.compile_step = args.compile
-    if args.compile is None:
-        args.compile_step = not args.short
-    if not args.sections:
-        args.sections = list(SECTIONS)
-        if args.short:
-            args.sections.remove('processes')
 
-
-def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    on_gpu = torch.cuda.is_available()
-    if args.device == 'cuda' and not on_gpu:
-        parser.error('--device cuda: torch finds no GPU here.')
-    if (
-        args.device == 'cpu'
-        and on_gpu
-        and ('runner' in args.sections or args.config)
-    ):
-        parser.error(
-            "--device cpu: mmengine's Runner takes the GPU where there is "
-            'one; set CUDA_VISIBLE_DEVICES= to hide it.'
-        )
-    if args.workers < 0:
-        parser.error(f'--workers {args.workers} is less than 0.')
+    args.device = str(usable_device(args.device))
+    if args.batch_size is None:
+        large = args.device != 'cpu' and not args.short
+        args.batch_size = 128 if large else 4
     if args.samples < args.batch_size:
-        parser.error(
+        raise ValueError(
             f'--samples {args.samples} is less than a batch of '
             f'{args.batch_size}.'
         )
-    if bool(args.config) != bool(args.checkpoint):
-        parser.error('--config and --checkpoint belong together.')
-    if args.config and 'inference' not in args.sections:
-        parser.error('--config belongs to the section inference.')
-    if args.ann_file and not (args.config or args.rank_result):
-        parser.error('--ann-file belongs to --config.')
-    for name in ('config', 'checkpoint', 'ann_file'):
-        path = getattr(args, name)
-        if path and not path.is_file():
-            option = name.replace('_', '-')
-            parser.error(f'--{option} {path}: there is no such file.')
-
-
-def _section(text: str) -> str:
-    if text not in SECTIONS:
-        raise argparse.ArgumentTypeError(
-            f'{text!r} is none of {", ".join(SECTIONS)}'
-        )
-    return text
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{value} is less than 1')
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f'{value} is outside of 0 to 1')
-    return value
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, and print the tables."""
-    args = parse_args(argv)
-    init_default_scope('mmaction')
-    if args.rank_result:
-        run_rank(args)
-        return
     if args.threads:
         torch.set_num_threads(args.threads)
-    header = format_header(args)
-    print(header, flush=True)
-    sections = []
+    MMLogger.get_current_instance().setLevel('ERROR')
+    settings = ', '.join(f'{k} {x}' for k, x in vars(args).items())
+    parts = ['# Speed', f'{describe_machine()}; {settings}.']
     with tempfile.TemporaryDirectory() as folder:
         ann_file = write_skeletons(Path(folder, 'skeletons.pkl'), args)
         for name in args.sections:
-            sections.append(run_section(name, ann_file, args))
-            print(f'\n{format_section(sections[-1])}', flush=True)
-            if args.out:
-                write_report(args.out, header, sections, args)
-    failed = [section for section in sections if 'error' in section]
-    for section in failed:
-        print(f'error: {section["name"]}: {section["error"]}', file=sys.stderr)
-    if failed:
-        sys.exit(1)
+            print(f'{name} ...', file=sys.stderr, flush=True)
+            parts.append(f'## {name}')
+            for title, header, rows in SECTIONS[name](ann_file, args):
+                parts += [f'{title}:', markdown_table(header, rows)]
+    print('\n\n'.join(parts))
+    if args.out:
+        with written_whole(args.out) as temporary:
+            temporary.write_text('\n\n'.join(parts) + '\n')
+
+
+def main(argv=None):
+    """Run the command."""
+    args = parse_args(argv)
+    from mmengine.registry import init_default_scope
+
+    from mamp_mmaction.utils import errors_as_one_line
+
+    init_default_scope('mmaction')
+    with errors_as_one_line():
+        run(args)
 
 
 if __name__ == '__main__':

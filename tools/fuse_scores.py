@@ -11,64 +11,10 @@ stream's accuracy beside that of the sum, and can write the sum as a dump.
 """
 
 import argparse
-import codecs
-import io
-import os
-import pickle
 import sys
-from collections import Counter, OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
 from pathlib import Path
-
-import mmengine
-import numpy as np
-import torch
-from mmaction.evaluation.functional import (
-    get_weighted_score,
-    mean_class_accuracy,
-    softmax,
-    top_k_accuracy,
-)
-
-SUFFIXES = ('.pkl', '.pickle')
-
-
-@dataclass
-class Stream:
-    """The scores in one dump.
-
-    Attributes:
-        path (Path): The dump.
-        samples (list[dict]): Its N samples as they were dumped.
-        names (list[str], optional): Their names; None where any lacks one.
-        labels (np.ndarray): Their labels, (N,).
-        scores (np.ndarray): Their scores, (N, num_classes).
-    """
-
-    path: Path
-    samples: list[dict]
-    names: list[str] | None
-    labels: np.ndarray
-    scores: np.ndarray
-
-    def take(self, order: Sequence[int]) -> 'Stream':
-        """Return the stream with its samples in another order."""
-        return replace(
-            self,
-            samples=[self.samples[i] for i in order],
-            names=[self.names[i] for i in order],
-            labels=self.labels[order],
-            scores=self.scores[order],
-        )
-
-    @property
-    def are_probabilities(self) -> bool:
-        """Whether the scores of every sample are positive and sum to 1."""
-        total = self.scores.sum(axis=1)
-        return bool(
-            (self.scores >= 0).all() and np.allclose(total, 1, atol=1e-3)
-        )
+from types import SimpleNamespace
 
 
 def parse_args(argv=None):
@@ -110,107 +56,136 @@ def parse_args(argv=None):
             f'{len(args.dumps)} dumps; expected one each'
         )
     if args.out is not None:
-        if args.out.suffix not in SUFFIXES:
+        if args.out.suffix not in ('.pkl', '.pickle'):
             parser.error(f'--out {args.out} does not end in .pkl')
         if args.out.resolve() in [dump.resolve() for dump in args.dumps]:
             parser.error(f'--out {args.out} is one of the dumps')
     return args
 
 
-def read_stream(path: Path) -> Stream:
-    """Read one dump.
+def read_stream(path):
+    """Read one dump: its samples and their names, labels and scores."""
+    import numpy as np
+    import torch
 
-    Args:
-        path (Path): The dump.
+    from mamp_mmaction.utils.plain_pickle import load_plain_pickle
 
-    Returns:
-        Stream: Its scores, labels and names.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It is no dump of a classifier's scores.
-    """
-    samples = _unpickle(path)
+    samples = load_plain_pickle(path)
     if not isinstance(samples, list) or not samples:
         raise ValueError(
             f'{path}: holds {type(samples).__name__}, expected a list of '
             'samples as test.py --dump writes it.'
         )
     for index, sample in enumerate(samples):
-        _check_sample(f'{path}: sample {index}', sample)
-    sizes = Counter(len(sample['pred_score']) for sample in samples)
+        where = f'{path}: sample {index}'
+        for key in ('pred_score', 'gt_label'):
+            if not isinstance(sample, dict) or not torch.is_tensor(
+                sample.get(key)
+            ):
+                raise ValueError(
+                    f'{where} has no tensor {key!r}, which recognisers give '
+                    'to every sample.'
+                )
+        score, label = sample['pred_score'], sample['gt_label']
+        if score.ndim != 1:
+            raise ValueError(
+                f'{where} has scores of shape {tuple(score.shape)}, expected '
+                "(classes,): set the head's average_clips to 'prob'."
+            )
+        if not score.isfinite().all():
+            raise ValueError(f'{where} has scores that are NaN or infinite.')
+        if label.numel() != 1 or not 0 <= label.item() < len(score):
+            raise ValueError(
+                f'{where} has the label {label.tolist()}, expected one class '
+                f'of 0 to {len(score) - 1}.'
+            )
+    sizes = sorted({len(sample['pred_score']) for sample in samples})
     if len(sizes) > 1:
         raise ValueError(
-            f'{path}: the samples have {sorted(sizes)} scores, expected the '
-            'same number of classes for all.'
+            f'{path}: the samples have {sizes} scores, expected the same '
+            'number of classes for all.'
         )
     names = [sample.get('frame_dir') for sample in samples]
-    return Stream(
+    scores = torch.stack([sample['pred_score'] for sample in samples])
+    return SimpleNamespace(
         path=path,
         samples=samples,
         names=None if None in names else names,
         labels=np.array([sample['gt_label'].item() for sample in samples]),
-        scores=np.array(
-            [sample['pred_score'].numpy() for sample in samples], np.float64
-        ),
+        scores=scores.double().numpy(),  # (N, classes)
     )
 
 
-def match(streams: Sequence[Stream]) -> tuple[list[Stream], str]:
-    """Bring the samples of all streams into the order of the first.
+def match(streams):
+    """Bring all samples into the order of the first stream.
 
-    Args:
-        streams (list[Stream]): The streams.
-
-    Returns:
-        tuple[list[Stream], str]: The streams, and by what their samples were
-        matched.
-
-    Raises:
-        ValueError: They hold different samples, labels or classes.
+    Returns by what they were matched. Raises ValueError where samples, labels
+    or classes differ.
     """
-    first = streams[0]
-    for other in streams[1:]:
+    first, *others = streams
+    nameless = [stream for stream in streams if stream.names is None]
+    for other in others:
         if other.scores.shape[1] != first.scores.shape[1]:
             raise ValueError(
                 f'{other.path} has {other.scores.shape[1]} classes, '
                 f'{first.path} {first.scores.shape[1]}; expected dumps of '
                 'one data set.'
             )
-    nameless = [stream for stream in streams if stream.names is None]
+        if not nameless:
+            match_by_name(first, other)
+        elif len(other.samples) != len(first.samples):
+            raise ValueError(
+                f'{other.path} has {len(other.samples)} samples, {first.path} '
+                f'{len(first.samples)}; expected dumps of the same split.'
+            )
+        (differ,) = (first.labels != other.labels).nonzero()
+        if differ.size:
+            place = differ[0]
+            name = first.names[place] if first.names else place
+            raise ValueError(
+                f'{differ.size} samples have other labels in {other.path} '
+                f'than in {first.path}: sample {name!r} has '
+                f'{other.labels[place]} and {first.labels[place]}. The dumps '
+                'are of different samples, orders or labels.'
+            )
     if nameless:
-        how = (
+        return (
             f'place in the file, as {nameless[0].path} has no names '
             "(PackActionInputs(meta_keys=('frame_dir',)) adds them)"
         )
-        matched = [_match_by_place(first, other) for other in streams]
-    else:
-        how = 'name'
-        matched = [_match_by_name(first, other) for other in streams]
-    for other in matched[1:]:
-        _check_labels(matched[0], other)
-    return matched, how
+    return 'name'
 
 
-def fuse(
-    streams: Sequence[Stream], weights: Sequence[float], apply_softmax: bool
-) -> np.ndarray:
-    """Add up the scores of matched streams.
+def match_by_name(first, other):
+    """Bring a stream's samples into the order of another's names."""
+    for stream in (first, other):
+        (name, count), *_ = Counter(stream.names).most_common(1)
+        if count > 1:
+            raise ValueError(
+                f'{stream.path} has more than one sample {name!r}.'
+            )
+    for one, two in ((first, other), (other, first)):
+        missing = set(one.names) - set(two.names)
+        if missing:
+            raise ValueError(
+                f'{two.path} lacks {len(missing)} of the samples of '
+                f'{one.path}, such as {min(missing)!r}; expected dumps of '
+                'the same split.'
+            )
+    places = {name: place for place, name in enumerate(other.names)}
+    order = [places[name] for name in first.names]
+    other.labels, other.scores = other.labels[order], other.scores[order]
 
-    Args:
-        streams (list[Stream]): The streams, samples in the same order.
-        weights (list[float]): A weight for each.
-        apply_softmax (bool): Turn scores into probabilities first.
 
-    Returns:
-        np.ndarray: Fused scores of shape (N, num_classes).
+def fuse(streams, weights, apply_softmax):
+    """Add up the scores of matched streams, to (N, classes)."""
+    import numpy as np
+    from mmaction.evaluation.functional import get_weighted_score, softmax
 
-    Raises:
-        ValueError: Some streams hold probabilities, others raw scores.
-    """
-    kinds = {}
+    kinds = {}  # whether they are probabilities: such a file
     for stream in streams:
-        kinds.setdefault(stream.are_probabilities, stream.path)
+        is_one = np.allclose(stream.scores.sum(axis=1), 1, atol=1e-3)
+        kinds[bool(is_one and (stream.scores >= 0).all())] = stream.path
     if len(kinds) > 1:
         raise ValueError(
             f'{kinds[True]} holds probabilities, {kinds[False]} raw scores, '
@@ -229,185 +204,67 @@ def fuse(
     return np.array(get_weighted_score(scores, weights))
 
 
-def accuracies(scores: np.ndarray, labels: np.ndarray) -> list[float]:
-    """Top-1, top-5 and mean class accuracy of scores (N, num_classes)."""
-    return [
+def accuracies(scores, labels):
+    """Top-1, top-5 and mean class accuracy, as cells of the table."""
+    from mmaction.evaluation.functional import (
+        mean_class_accuracy,
+        top_k_accuracy,
+    )
+
+    rates = (
         *top_k_accuracy(scores, labels, (1, 5)),
         mean_class_accuracy(scores, labels),
-    ]
+    )
+    return [f'{100 * rate:.2f} %' for rate in rates]
 
 
-def print_table(
-    streams: Sequence[Stream], weights: Sequence[float], fused: np.ndarray
-) -> None:
-    """Print the accuracy of each stream and of the fused scores.
+def write_dump(path, samples, scores):
+    """Write fused scores as a dump of these samples."""
+    import mmengine
+    import torch
 
-    Args:
-        streams (list[Stream]): The streams.
-        weights (list[float]): Their weights.
-        fused (np.ndarray): Fused scores of shape (N, num_classes).
-    """
-    rows = [
-        (str(stream.path), f'{weight:g}', stream.scores)
-        for stream, weight in zip(streams, weights)
-    ]
-    rows.append(('fused', '', fused))
-    width = max(len(title) for title, _, _ in rows)
-    heads = ('weight', 'top-1', 'top-5', 'mean class')
-    print(' ' * width, *(f'{head:>10}' for head in heads))
-    for title, weight, scores in rows:
-        rates = accuracies(scores, streams[0].labels)
-        cells = [weight, *(f'{100 * rate:.2f} %' for rate in rates)]
-        print(f'{title:<{width}}', *(f'{cell:>10}' for cell in cells))
+    from mamp_mmaction.utils import written_whole
 
-
-def write_dump(path: Path, stream: Stream, scores: np.ndarray) -> None:
-    """Write fused scores as a dump, complete or not at all.
-
-    Args:
-        path (Path): The file.
-        stream (Stream): Whose samples these are.
-        scores (np.ndarray): Scores of shape (N, num_classes).
-    """
-    fused = torch.from_numpy(scores).float()
-    samples = [
+    fused = [
         dict(
             sample,
             pred_score=score.clone(),  # else each would drag all along
             pred_label=score.argmax(dim=0, keepdim=True),
         )
-        for sample, score in zip(stream.samples, fused)
+        for sample, score in zip(samples, torch.from_numpy(scores).float())
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        mmengine.dump(samples, str(temporary), file_format='pkl')
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as temporary:
+        mmengine.dump(fused, str(temporary), file_format='pkl')
+
+
+def run(args):
+    """Fuse, and print the accuracy of each stream and of the sum."""
+    from mamp_mmaction.utils import markdown_table
+
+    streams = [read_stream(path) for path in args.dumps]
+    how = match(streams)
+    fused = fuse(streams, args.weights, args.apply_softmax)
+    labels = streams[0].labels
+    print(f'{len(fused)} samples, matched by {how}\n')
+    rows = [
+        (stream.path, f'{weight:g}', *accuracies(stream.scores, labels))
+        for stream, weight in zip(streams, args.weights)
+    ]
+    rows.append(('fused', None, *accuracies(fused, labels)))
+    header = ('scores', '>weight', '>top-1', '>top-5', '>mean class')
+    print(markdown_table(header, rows))
+    if args.out is not None:
+        write_dump(args.out, streams[0].samples, fused)
+        print(f'\nWrote {args.out}.')
 
 
 def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
-    try:
-        streams, how = match([read_stream(path) for path in args.dumps])
-        fused = fuse(streams, args.weights, args.apply_softmax)
-        print(f'{len(fused)} samples, matched by {how}')
-        print_table(streams, args.weights, fused)
-        if args.out is not None:
-            write_dump(args.out, streams[0], fused)
-            print(f'Wrote {args.out}.')
-    except (ValueError, OSError) as error:
-        raise SystemExit(str(error)) from error
+    from mamp_mmaction.utils import errors_as_one_line
 
-
-def _check_sample(where: str, sample: object) -> None:
-    """Raise ValueError unless it has scores of classes and one label."""
-    for key in ('pred_score', 'gt_label'):
-        if not isinstance(sample, dict) or not torch.is_tensor(
-            sample.get(key)
-        ):
-            raise ValueError(
-                f'{where} has no tensor {key!r}, which recognisers give to '
-                'every sample.'
-            )
-    score, label = sample['pred_score'], sample['gt_label']
-    if score.ndim != 1:
-        raise ValueError(
-            f'{where} has scores of shape {tuple(score.shape)}, expected '
-            "(classes,): set the head's average_clips to 'prob'."
-        )
-    if not score.isfinite().all():
-        raise ValueError(f'{where} has scores that are NaN or infinite.')
-    if label.numel() != 1 or not 0 <= label.item() < len(score):
-        raise ValueError(
-            f'{where} has the label {label.tolist()}, expected one class of '
-            f'0 to {len(score) - 1}.'
-        )
-
-
-def _match_by_place(first: Stream, other: Stream) -> Stream:
-    if len(other.samples) != len(first.samples):
-        raise ValueError(
-            f'{other.path} has {len(other.samples)} samples, {first.path} '
-            f'{len(first.samples)}; expected dumps of the same split.'
-        )
-    return other
-
-
-def _match_by_name(first: Stream, other: Stream) -> Stream:
-    places = {name: place for place, name in enumerate(other.names)}
-    if len(places) < len(other.names):
-        twice = Counter(other.names).most_common(1)[0][0]
-        raise ValueError(f'{other.path} has more than one sample {twice!r}.')
-    for one, two in ((first, other), (other, first)):
-        missing = set(one.names) - set(two.names)
-        if missing:
-            raise ValueError(
-                f'{two.path} lacks {len(missing)} of the samples of '
-                f'{one.path}, such as {min(missing)!r}; expected dumps of '
-                'the same split.'
-            )
-    return other.take([places[name] for name in first.names])
-
-
-def _check_labels(first: Stream, other: Stream) -> None:
-    """Raise ValueError where two streams disagree about a label."""
-    differ = np.flatnonzero(first.labels != other.labels)
-    if differ.size:
-        place = differ[0]
-        names = first.names or range(len(first.labels))
-        raise ValueError(
-            f'{differ.size} samples have other labels in {other.path} than '
-            f'in {first.path}: sample {names[place]!r} has '
-            f'{other.labels[place]} and {first.labels[place]}. The dumps are '
-            'of different samples, orders or labels.'
-        )
-
-
-def _unpickle(path: Path) -> object:
-    with open(path, 'rb') as file:
-        try:
-            return _DumpUnpickler(file).load()
-        except _RefusedGlobalError as error:
-            raise ValueError(
-                f'{path}: refused, since it asks for {error}. A dump of '
-                'scores holds tensors, strings and numbers only.'
-            ) from None
-        except Exception as error:  # what a broken pickle raises is anything
-            raise ValueError(
-                f'{path}: cannot be read as a pickle '
-                f'({type(error).__name__}: {error}).'
-            ) from error
-
-
-class _RefusedGlobalError(Exception):
-    """A pickle names something that no dump of scores needs."""
-
-
-def _storage_from_bytes(data: bytes) -> torch.UntypedStorage:
-    return torch.load(io.BytesIO(data), weights_only=True)
-
-
-# torch's own _load_from_bytes would run what the bytes say.
-_ALLOWED_GLOBALS = {
-    'torch._utils._rebuild_tensor_v2': torch._utils._rebuild_tensor_v2,
-    'torch.storage._load_from_bytes': _storage_from_bytes,
-    'collections.OrderedDict': OrderedDict,
-    '_codecs.encode': codecs.encode,  # bytes, below pickle protocol 3
-}
-
-
-class _DumpUnpickler(pickle.Unpickler):
-    """Unpickles tensors and plain values, refuses everything else."""
-
-    def find_class(self, module: str, name: str) -> object:
-        """Look a global up in the allowed ones instead of importing it."""
-        key = f'{module}.{name}'
-        if key not in _ALLOWED_GLOBALS:
-            raise _RefusedGlobalError(key)
-        return _ALLOWED_GLOBALS[key]
+    with errors_as_one_line():
+        run(args)
 
 
 if __name__ == '__main__':
