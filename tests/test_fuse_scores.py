@@ -1,14 +1,12 @@
+"""tools/fuse_scores.py: scores matched by name, and added."""
+
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import mmengine
 import pytest
 import torch
 from mmengine.fileio import dump
 
-TOOL = Path(__file__).parents[1] / 'tools' / 'fuse_scores.py'
 SIZE = 40
 CLASSES = 7
 
@@ -25,11 +23,11 @@ def run(fuse_scores, capsys):
     def run(*arguments):
         fuse_scores.main([str(argument) for argument in arguments])
         printed = capsys.readouterr()
-        says, _, *rows = printed.out.splitlines()
+        says, _, _, _, *rows = printed.out.splitlines()
+        rows = [row.strip('| ').split(' | ') for row in rows if '%' in row]
         table = {
-            cells[0]: [float(cell) for cell in cells[-6::2]]
-            for cells in map(str.split, rows)
-            if '%' in cells
+            name: [float(cell.removesuffix(' %')) for cell in cells]
+            for name, _, *cells in rows
         }
         return table, says + printed.err
 
@@ -133,11 +131,8 @@ def test_softmax_of_raw_scores(run, dumps):
         expected(streams, [1, 1], softmax=True), abs=0.005
     )
     assert 'Note' not in says
-
-
-def test_softmax_of_probabilities_is_remarked(run, dumps):
-    _, says = run(*dumps, '--apply-softmax')
-    assert 'holds probabilities already' in says
+    paths = [write(p, stream(n)) for n, p in enumerate(dumps)]
+    assert 'holds probabilities already' in run(*paths, '--apply-softmax')[1]
 
 
 def test_fused_scores_are_a_dump_again(run, dumps, tmp_path):
@@ -209,7 +204,7 @@ def without_names(samples):
 )
 def test_dumps_that_do_not_fit(run, dumps, samples, message):
     write(dumps[1], samples)
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(SystemExit, match=f'^error: .*{message}'):
         run(*dumps, '--out', dumps[0].with_name('fused.pkl'))
     assert not dumps[0].with_name('fused.pkl').exists()
 
@@ -222,18 +217,6 @@ class Command:
 def test_a_dump_cannot_run_code(run, dumps, capsys):
     dumps[1].write_bytes(pickle.dumps([dict(pred_score=Command())]))
     with pytest.raises(SystemExit, match='1.pkl: refused.*builtins.print'):
-        run(*dumps)
-    forged = pickle.dumps([dict(pred_score=torch.ones(1))])
-    storage = pickle.dumps(Command())
-    start = forged.index(b'\x80\x02\x8a\x0al')  # torch.save's first bytes
-    size = int.from_bytes(forged[start - 4 : start], 'little')
-    dumps[1].write_bytes(
-        forged[: start - 4]
-        + len(storage).to_bytes(4, 'little')
-        + storage
-        + forged[start + size :]
-    )
-    with pytest.raises(SystemExit, match='1.pkl: cannot be read'):
         run(*dumps)
     assert 'run' not in capsys.readouterr().out
 
@@ -260,13 +243,3 @@ def test_bad_arguments(run, arguments, message, capsys):
     with pytest.raises(SystemExit):
         run(*arguments)
     assert message in capsys.readouterr().err
-
-
-def test_exit_status_of_the_command(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(TOOL), str(tmp_path / 'nowhere.pkl')],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith('[Errno 2] No such')

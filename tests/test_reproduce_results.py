@@ -1,16 +1,15 @@
 """The script behind the table of results, and the trainings it starts."""
 
 import json
-import subprocess
-import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mmaction.registry import MODELS
 from mmengine.config import Config
 
-TOOLS = Path(__file__).parents[1] / 'tools'
+FOLDER = Path('work')
 
 
 @pytest.fixture(scope='module')
@@ -19,100 +18,90 @@ def results(load_tool):
 
 
 @pytest.fixture
-def runs(load_tool, tmp_path, monkeypatch):
-    """``training_runs`` with a stand-in for train.py that notes its call."""
-    runs = load_tool('training_runs')
-    script = tmp_path / 'train.py'
-    script.write_text(
-        'import sys, pathlib\n'
-        'folder = pathlib.Path(sys.argv[sys.argv.index("--work-dir") + 1])\n'
-        'with open(folder / "calls", "a") as file:\n'
-        '    print(*sys.argv[2:], file=file)\n'
-        'sys.exit("out of memory" if (folder / "fail").exists() else 0)\n'
-    )
-    monkeypatch.setattr(runs, 'TRAIN', script)
-    return runs
+def calls(results, monkeypatch):
+    """What would be run, while nothing is."""
+    calls = []
+
+    def note(command, log, threads):
+        calls.append(' '.join(map(str, command)))
+
+    monkeypatch.setattr(results, 'run_python', note)
+    return calls
 
 
-def calls(folder):
-    return (folder / 'calls').read_text().splitlines()
+@pytest.fixture
+def cell(results):
+    options = {'model.depth': 2}
+    return results.Cell('mine', Path('a.py'), options, 3, None, ('A', 'none'))
 
 
-def test_a_finished_training_is_not_done_again(runs, tmp_path):
-    folder = tmp_path / 'work'
-    asked = (Path('a.py'), folder, {'model.depth': 2}, 3, 1)
-    assert runs.train(*asked)
-    assert not runs.train(*asked)
-    (call,) = calls(folder)
+def test_a_finished_training_is_not_done_again(results, calls, cell):
+    assert results.train(cell, FOLDER, 1)
+    assert not results.train(cell, FOLDER, 1)
+    (call,) = calls
     assert '--seed 3' in call and 'model.depth=2' in call
     assert 'load_from=None' in call and '--resume' not in call
 
 
 @pytest.mark.parametrize(
-    'other', [(Path('b.py'), {}, 0), (Path('a.py'), {'x': 1}, 0)]
+    'change',
+    [
+        dict(config=Path('b.py')),
+        dict(options={}),
+        dict(seed=0),
+        dict(start='other'),
+    ],
 )
-def test_a_folder_is_never_taken_for_another_training(runs, tmp_path, other):
-    folder = tmp_path / 'work'
-    runs.train(Path('a.py'), folder, {}, 0, 1)
-    config, options, seed = other
-    with pytest.raises(SystemExit, match='holds another training'):
-        runs.train(config, folder, options, seed, 1)
+def test_a_folder_is_never_taken_for_another_training(
+    results, calls, cell, change
+):
+    results.train(cell, FOLDER, 1)
+    with pytest.raises(ValueError, match='mine holds another training'):
+        results.train(replace(cell, **change), FOLDER, 1)
+    assert len(calls) == 1
 
 
-def test_what_was_cut_off_goes_on(runs, tmp_path):
-    folder = tmp_path / 'work'
-    folder.mkdir()
-    (folder / 'fail').touch()
-    with pytest.raises(SystemExit, match='(?s)out of memory.*console.log'):
-        runs.train(Path('a.py'), folder, {}, 0, 1)
-    (folder / 'fail').unlink()
-    (folder / 'last_checkpoint').write_text('epoch_1.pth')
-    with pytest.raises(SystemExit, match='another training'):
-        runs.train(Path('a.py'), folder, {}, 1, 1)
-    assert runs.train(Path('a.py'), folder, {}, 0, 1)
-    assert ['--resume' in call for call in calls(folder)] == [False, True]
+def test_what_was_cut_off_goes_on(results, cell, monkeypatch):
+    calls = []
+
+    def fail(command, log, threads):
+        calls.append(' '.join(map(str, command)))
+        raise ChildProcessError('out of memory')
+
+    monkeypatch.setattr(results, 'run_python', fail)
+    cell = replace(cell, start='start')
+    for name in ('start', 'mine'):
+        (FOLDER / name).mkdir(parents=True)
+    (FOLDER / 'start/last_checkpoint').write_text('start/epoch_7.pth')
+    for _ in range(2):
+        with pytest.raises(ChildProcessError):
+            results.train(cell, FOLDER, 1)
+        (FOLDER / 'mine/last_checkpoint').write_text('mine/epoch_2.pth')
+    # train.py would take load_from for a checkpoint of this training.
+    assert ['load_from=start/epoch_7.pth' in call for call in calls] == [1, 0]
+    assert ['--resume' in call for call in calls] == [False, True]
 
 
-def test_a_training_starts_from_the_last_weights_of_another(runs, tmp_path):
-    start = tmp_path / 'start'
-    start.mkdir()
-    (start / 'last_checkpoint').write_text('start/epoch_7.pth')
-    folder = tmp_path / 'work'
-    folder.mkdir()
-    (folder / 'fail').touch()
-    with pytest.raises(SystemExit):
-        runs.train(Path('a.py'), folder, {}, 0, 1, start)
-    assert 'load_from=start/epoch_7.pth' in calls(folder)[0]
-
-    (folder / 'last_checkpoint').write_text('work/epoch_2.pth')
-    with pytest.raises(SystemExit):
-        runs.train(Path('a.py'), folder, {}, 0, 1, start)
-    assert 'load_from=None' in calls(folder)[1]
-    assert '--resume' in calls(folder)[1]
+def test_a_script_that_fails_is_an_error_with_its_last_words(results):
+    Path('fail.py').write_text('import sys; sys.exit("no memory is left")')
+    log = FOLDER / 'console.log'
+    with pytest.raises(OSError, match='(?s)status 1.*no memory.*console.log'):
+        results.run_python(['fail.py'], log, 1)
 
 
-def log(folder, name, **by_step):
-    path = folder / name / 'vis_data' / 'scalars.json'
-    path.parent.mkdir(parents=True)
-    lines = [
-        {'acc/top1': value, 'step': int(step[1:])}
-        for step, value in by_step.items()
-    ]
-    lines.insert(1, {'loss': 2.0, 'step': 4})
-    path.write_text('\n'.join(map(json.dumps, lines)))
-
-
-def test_the_later_record_of_an_epoch_counts(runs, tmp_path):
-    log(tmp_path, '20260101_100000', _5=0.1, _10=0.2)
-    log(tmp_path, '20260101_110000', _10=0.3, _15=0.25)
-    assert runs.read_curve(tmp_path, 'acc/top1') == [0.1, 0.3, 0.25]
-    with pytest.raises(SystemExit, match="No log .* has 'acc/top5'"):
-        runs.read_curve(tmp_path, 'acc/top5')
-
-
-@pytest.mark.parametrize('name', ['smoke', 'small', 'full'])
-def test_the_plan(results, name):
+@pytest.mark.parametrize(
+    'name, models, rows',
+    [
+        ('smoke', None, 3 + 4 * 2 * 2),
+        ('quick', None, 3 + 1),
+        ('small', ('aagcn', 'mamp'), 3 + 2 * 2 * 2),
+        ('full', None, 3 + 4 * 2 * 2),
+    ],
+)
+def test_the_plan(results, name, models, rows):
     budget = results.BUDGETS[name]
+    if models:
+        budget = replace(budget, models=models)
     cells = results.plan(budget, Path('data.pkl'))
     names = [cell.name for cell in cells]
     assert len(set(names)) == len(names)
@@ -122,27 +111,18 @@ def test_the_plan(results, name):
         # Pre-trained weights are those of the same network and seed.
         assert (
             not cell.start
-            or cell.start.split('-')[:2] == (cell.name.split('-')[:2])
+            or cell.start.split('-')[:2] == cell.name.split('-')[:2]
         )
-    rows = {(cell.row, cell.labels) for cell in cells if cell.row}
-    assert len(rows) == 3 + 4 * 2 * 2
-    few = [cell for cell in cells if cell.labels == '10 %']
-    assert len(few) == 8 * len(budget.seeds) * budget.draws
+    table = {(cell.row, cell.labels) for cell in cells if cell.labels}
+    assert len(table) == rows
+    titles = {cell.row[0].split(',')[0] for cell in cells}
+    assert titles == {results.TITLES[model] for model in budget.models}
 
 
-def test_the_plan_of_some_models(results):
-    budget = results.BUDGETS['small']
-    some = results.plan(budget, Path('data.pkl'), ('aagcn', 'mamp'))
-    rows = {cell.row[0].split(',')[0] for cell in some if cell.row}
-    assert rows == {'AAGCN', 'MAMP transformer'}
-    everything = results.plan(budget, Path('data.pkl'))
-    assert {cell.name for cell in some} < {cell.name for cell in everything}
-
-
-@pytest.mark.parametrize('name', ['small', 'full'])
+@pytest.mark.parametrize('name', ['quick', 'small', 'full'])
 def test_every_option_of_the_plan_is_one_of_its_config(results, name):
-    cells = results.plan(results.BUDGETS[name], Path('data.pkl'))
-    for cell in [c for c in cells if c.seed == 0 and 'draw1' not in c.name]:
+    budget = replace(results.BUDGETS[name], seeds=(0,), draws=0)
+    for cell in results.plan(budget, Path('data.pkl')):
         cfg = Config.fromfile(cell.config)
         for key in cell.options:
             place = cfg
@@ -152,24 +132,23 @@ def test_every_option_of_the_plan_is_one_of_its_config(results, name):
         model = MODELS.build(cfg.model)
         width = cfg.model.get('cls_head', cfg.model.get('neck'))
         features = width.get('in_channels', width.get('embed_dims'))
-        if 'draw' not in cell.name and 'cls_head' in cfg.model:
-            size = model.backbone.state_dict().values()
-            assert any(features in weight.shape for weight in size)
+        size = model.backbone.state_dict().values()
+        assert any(features in weight.shape for weight in size)
 
 
 def test_a_training_waits_for_its_start_and_for_nothing_else(
-    results, tmp_path, monkeypatch
+    results, cell, monkeypatch
 ):
     started, both = [], threading.Barrier(2, timeout=20)
 
-    def train(name, *args):
-        started.append((name, args[-1]))
-        if name in ('start', 'alone'):
+    def train(cell, folder, threads):
+        started.append(cell.name)
+        if cell.name in ('start', 'alone'):
             both.wait()  # These two run at once, or never end.
 
-    monkeypatch.setattr(results, 'train_and_tell', train)
+    monkeypatch.setattr(results, 'train', train)
     cells = [
-        results.Cell(name, Path('config.py'), {}, 0, start)
+        replace(cell, name=name, start=start)
         for name, start in (
             ('start', None),
             ('after', 'start'),
@@ -177,29 +156,25 @@ def test_a_training_waits_for_its_start_and_for_nothing_else(
             ('alone', None),
         )
     ]
-    results.run_all(cells, tmp_path, 2, 1)
-    names = [name for name, _ in started]
-    assert set(names[:2]) == {'start', 'alone'}
-    assert names[2:] == ['after', 'last']
-    assert dict(started)['after'] == tmp_path / 'start'
+    results.run_all(cells, FOLDER, 2, 1)
+    assert set(started[:2]) == {'start', 'alone'}
+    assert started[2:] == ['after', 'last']
 
 
-def test_nothing_is_started_after_a_failure(results, tmp_path, monkeypatch):
-    def train(name, *args):
-        started.append(name)
-        raise SystemExit('out of memory')
+def test_nothing_is_started_after_a_failure(results, cell, monkeypatch):
+    def train(cell, folder, threads):
+        started.append(cell.name)
+        raise ChildProcessError('out of memory')
 
     started = []
-    monkeypatch.setattr(results, 'train_and_tell', train)
-    cells = [
-        results.Cell(name, Path('config.py'), {}, 0) for name in ('a', 'b')
-    ]
-    with pytest.raises(SystemExit, match='out of memory'):
-        results.run_all(cells, tmp_path, 1, 1)
+    monkeypatch.setattr(results, 'train', train)
+    cells = [replace(cell, name=name) for name in ('a', 'b')]
+    with pytest.raises(ChildProcessError):
+        results.run_all(cells, FOLDER, 1, 1)
     assert started == ['a']
 
 
-def test_the_table(results):
+def test_the_tables(results):
     def record(model, labels, last, best):
         return dict(
             model=model,
@@ -209,45 +184,74 @@ def test_the_table(results):
             best=best,
         )
 
-    table = results.format_table(
+    loss = dict(model='A', pretraining='MAMP', labels=None)
+    lines = results.format_tables(
         [
+            dict(loss, loss=0.41, zero_loss=0.5),
             record('A', '100 %', 60.0, 61.0),
             record('A', '10 %', 40.0, 42.0),
             record('A', '10 %', 44.0, 46.0),
             record('B', '100 %', 50.04, 50.06),
         ]
-    )
-    assert table.splitlines()[2:] == [
+    ).splitlines()
+    assert lines[2] == '| A | MAMP | 0.410 | 0.500 |'
+    assert lines[-2:] == [
         '| A | MAMP | 60.0 (61.0) | 42.0 ± 2.8 (44.0 ± 2.8) |',
         '| B | MAMP | 50.0 (50.1) | - |',
     ]
 
 
-def test_absent_annotations(results, tmp_path):
-    with pytest.raises(SystemExit, match='no annotation file .*nothing.pkl'):
-        results.main(['small', '--ann-file', str(tmp_path / 'nothing.pkl')])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ([], 'no annotation file .*nothing.pkl'),
+        (['--report'], 'No training in .* is finished'),
+    ],
+)
+def test_what_cannot_be_done(results, options, message):
+    with pytest.raises(SystemExit, match=f'^error: .*{message}'):
+        results.main(['small', '--ann-file', 'nothing.pkl', *options])
+    assert not list(Path.cwd().rglob('results.*'))
 
 
-def test_the_smoke_budget_from_end_to_end(tmp_path):
-    command = [sys.executable, str(TOOLS / 'reproduce_results.py'), 'smoke']
-    command += ['--work-dir', str(tmp_path)]
-    first = subprocess.run(command, capture_output=True, text=True)
-    assert first.returncode == 0, first.stdout + first.stderr
-    folder = tmp_path / 'smoke'
+def test_from_end_to_end(results, monkeypatch, capsys):
+    """Pre-trains and fine-tunes; refuses, goes on, and reports."""
+    whole = results.BUDGETS['smoke']
+    few = replace(whole, models=('mamp',), draws=0)
+    few = replace(few, steps=('pretrain', 'finetune'))
+
+    def run(epochs, *options):
+        lengths = results.epochs(1, 1, epochs)
+        budget = replace(few, epochs=lengths)
+        monkeypatch.setitem(results.BUDGETS, 'smoke', budget)
+        results.main(['smoke', '--work-dir', 'work', '--jobs', '1', *options])
+        return capsys.readouterr().out
+
+    said = run(1)
+    tables = said.split('\n\n', 1)[1].partition('\n\nWritten')[0]
+    assert '| MAMP transformer | MAMP | ' in tables
+    folder = Path('work/smoke')
+    report = (folder / 'results.md').read_text()
+    assert tables in report and 'torch' in report
     found = json.loads((folder / 'results.json').read_text())
-    assert len(found['cells']) == 19
-    assert all(0 <= c['last'] <= c['best'] <= 100 for c in found['cells'])
-    table = (folder / 'results.md').read_text()
-    assert table.count('\n| ') == 13 and 'torch' in table
-    assert table.split('\n\n')[1].strip() in first.stdout
+    pretrained, tuned = found['cells']
+    assert pretrained['loss'] > 0 and pretrained['zero_loss'] > 0
+    with pytest.raises(SystemExit, match='finetune holds another training'):
+        run(2)
 
-    (folder / 'seed0-stgcn-scratch' / 'training.json').unlink()
-    part = subprocess.run([*command, '--report'], capture_output=True)
-    assert part.returncode == 0, part.stderr
-    table = (folder / 'results.md').read_text()
-    assert '18 of 19 classifiers are finished' in table
-    assert '| ST-GCN | none | - |' in table
-
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.count('done before') == 23
+    # As if the second of two epochs had been cut off.
+    note = folder / 'seed0-mamp-finetune' / 'training.json'
+    record = json.loads(note.read_text())
+    record['asked']['options']['train_cfg.max_epochs'] = '2'
+    note.write_text(json.dumps(dict(record, finished=False)))
+    run(2, '--report')
+    assert '1 of 2 trainings' in (folder / 'results.md').read_text()
+    said = run(2)
+    assert 'pretrain: done (before)' in said
+    log = (folder / 'seed0-mamp-finetune/console.log').read_text()
+    assert log.count('resumed epoch: 1') == 1 and 'Epoch(train) [2]' in log
+    logs = list((folder / 'seed0-mamp-finetune').glob('*/vis_data'))
+    assert len(logs) == 2
+    found = json.loads((folder / 'results.json').read_text())
+    best = max(tuned['last'], found['cells'][1]['last'])
+    assert found['cells'][1]['best'] == best  # of both starts

@@ -185,7 +185,8 @@ def fuse(streams, weights, apply_softmax):
     kinds = {}  # whether they are probabilities: such a file
     for stream in streams:
         is_one = np.allclose(stream.scores.sum(axis=1), 1, atol=1e-3)
-        kinds[bool(is_one and (stream.scores >= 0).all())] = stream.path
+        is_one = bool(is_one and (stream.scores >= 0).all())
+        kinds.setdefault(is_one, stream.path)
     if len(kinds) > 1:
         raise ValueError(
             f'{kinds[True]} holds probabilities, {kinds[False]} raw scores, '

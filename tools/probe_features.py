@@ -16,7 +16,6 @@ off a sample's name: ``P001`` in NTU RGB+D's, ``s01`` in MSR-Action3D's;
 import argparse
 import re
 from pathlib import Path
-from zipfile import BadZipFile
 
 
 def parse_args(argv=None):
@@ -70,7 +69,9 @@ def read_features(path):
     try:
         with np.load(path) as file:
             arrays = dict(file)
-    except (BadZipFile, EOFError, ValueError, TypeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # what a damaged file raises is anything
         raise ValueError(
             f'{path} is no .npz file, or a damaged one: {error}'
         ) from error
@@ -110,7 +111,7 @@ def performers(path, names, pattern):
 
 
 def leave_one_out(x, y, groups):
-    """Training and validation sets, for each group one."""
+    """Training and validation sets, one pair for each group."""
     try:
         from sklearn.model_selection import LeaveOneGroupOut
     except ImportError as error:
@@ -118,8 +119,8 @@ def leave_one_out(x, y, groups):
             'Leaving out one performer at a time needs scikit-learn: '
             "pip install 'mamp-mmaction[probes]', or give --val."
         ) from error
-    for train, val in LeaveOneGroupOut().split(x, y, groups):
-        yield x[train], y[train], x[val], y[val]
+    splits = LeaveOneGroupOut().split(x, y, groups)
+    return ((x[a], y[a], x[b], y[b]) for a, b in splits)
 
 
 def accuracies(sets, neighbours, weight_decay):

@@ -1,3 +1,5 @@
+"""Features of models, and tools/extract_features.py."""
+
 import json
 from pathlib import Path
 
@@ -7,15 +9,17 @@ import torch
 from mmaction.registry import MODELS
 from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
+from processes import ROOT, run_successfully
 from synthetic import data_set, write
 
 from mamp_mmaction.evaluation.extraction import (
     extract_features,
     ordered_dataloader,
 )
-from mamp_mmaction.evaluation.probes import knn_accuracy, linear_accuracy
+from mamp_mmaction.layouts import get_layout
 
-CONFIGS = Path(__file__).parents[1] / 'configs'
+CONFIGS = ROOT / 'configs'
+TOOL = ROOT / 'tools' / 'extract_features.py'
 PRETRAIN_CONFIG = next(CONFIGS.glob('mamp/toy/*-pretrain-*.py'))
 STGCNPP_CONFIG = next(CONFIGS.glob('stgcnpp/*_toy-*.py'))
 FRAMES = 24
@@ -274,119 +278,6 @@ def test_models_and_data_that_give_no_features(tmp_path):
         ordered_dataloader(config)
 
 
-def random_sets(n=60, N=40, D=5, classes=4):
-    """Overlapping clouds, one a class, and repeated samples."""
-    rng = np.random.default_rng(0)
-    centres = 2 * rng.normal(size=(classes, D))
-    sets = []
-    for size in (n, N):
-        y = rng.integers(classes, size=size)
-        x = centres[y] + 2 * rng.normal(size=(size, D))
-        sets += [x * np.arange(1, D + 1) + 3, y]
-    sets[0][1:4] = sets[0][0]
-    sets[2][:4] = sets[0][0]
-    return sets
-
-
-def tensors(sets):
-    return [torch.from_numpy(array) for array in sets]
-
-
-def numpy_knn(train_x, train_y, val_x, val_y, k):
-    mean, std = train_x.mean(0), np.sqrt(train_x.var(0) + 1e-6)
-    a, b = (train_x - mean) / std, (val_x - mean) / std
-    correct = 0
-    for x, y in zip(b, val_y):
-        cosine = a @ x / np.linalg.norm(a, axis=1) / np.linalg.norm(x)
-        near = train_y[np.argsort(-cosine.round(12), kind='stable')[:k]]
-        votes = [np.count_nonzero(near == label) for label in near]
-        correct += near[np.argmax(votes)] == y
-    return correct / len(val_y)
-
-
-@pytest.mark.parametrize('k', [1, 2, 5, 60])
-def test_knn_accuracy_is_that_of_numpy(k):
-    sets = random_sets()
-    found = knn_accuracy(*tensors(sets), k=k)
-    assert found == pytest.approx(numpy_knn(*sets, k=k))
-    assert (k < 60) == (found > 0.4)
-
-
-def test_knn_ties():
-    """The nearest one's class wins a draw, the first one of equals."""
-    train_x = torch.tensor([[5.0, 0], [5, 1], [5, 2], [-5, -1], [-5, -2]])
-    train_y = torch.tensor([0, 1, 1, 2, 2])
-    val_x = torch.tensor([[5.0, 0]])
-
-    def predicted(k, train_x=train_x, val_x=val_x):
-        y = [
-            label
-            for label in range(3)
-            if knn_accuracy(train_x, train_y, val_x, torch.tensor([label]), k)
-        ]
-        return y[0]
-
-    assert [predicted(k) for k in (1, 2, 3)] == [0, 0, 1]
-    same = torch.ones(5, 2)  # collapsed features
-    assert [predicted(k, same, same[:1]) for k in (1, 2, 3)] == [0, 0, 1]
-
-
-def numpy_softmax_regression(train_x, train_y, val_x, val_y, weight_decay):
-    """Gradient descent to the same optimum."""
-    mean, std = train_x.mean(0), np.sqrt(train_x.var(0) + 1e-6)
-    a, b = (train_x - mean) / std, (val_x - mean) / std
-    one_hot = np.eye(train_y.max() + 1)[train_y]
-    weight, bias = np.zeros((a.shape[1], one_hot.shape[1])), 0
-    for _ in range(10000):
-        exp = np.exp(a @ weight + bias)
-        error = exp / exp.sum(1, keepdims=True) - one_hot
-        weight = weight - 0.1 * (a.T @ error / len(a) + weight_decay * weight)
-        bias = bias - 0.1 * error.mean(0)
-    return ((b @ weight + bias).argmax(1) == val_y).mean()
-
-
-@pytest.mark.parametrize('weight_decay', [0.01, 3.0])
-def test_linear_accuracy_is_that_of_numpy(weight_decay):
-    sets = random_sets(N=200)
-    found = linear_accuracy(*tensors(sets), weight_decay=weight_decay)
-    expected = numpy_softmax_regression(*sets, weight_decay)
-    assert found == pytest.approx(expected)
-    assert 0.4 < found < 1
-
-
-def test_linear_accuracy_of_separable_classes():
-    """In any order of labels, on features of any scale, without no_grad."""
-    train_x, train_y, _, _ = tensors(random_sets())
-    train_x[:, :4] += 100 * torch.eye(4)[train_y]
-    train_y = torch.tensor([7, 3, 9, 0])[train_y]
-    with torch.no_grad():
-        assert linear_accuracy(train_x, train_y, train_x, train_y) == 1
-    train_x = 1000 * train_x.float() - 5
-    assert linear_accuracy(train_x, train_y, train_x, train_y) == 1
-
-
-@pytest.mark.parametrize('classify', [knn_accuracy, linear_accuracy])
-def test_sets_that_cannot_be_classified(classify):
-    train_x, train_y, val_x, val_y = tensors(random_sets())
-    options = dict(k=1) if classify is knn_accuracy else {}
-
-    def refused(message, *sets):
-        with pytest.raises(ValueError, match=message):
-            classify(*sets, **options)
-
-    refused('training set', train_x[0], train_y, val_x, val_y)
-    refused('validation set', train_x, train_y, val_x[:0], val_y[:0])
-    refused('one label a sample', train_x, train_y, val_x, val_y[:, None])
-    refused('5 channels, validation.*4', train_x, train_y, val_x[:, 1:], val_y)
-    refused('40 of 40 .* negative', train_x, train_y, val_x, val_y - 9)
-    refused('label 9', train_x, train_y, val_x, val_y.clone().fill_(9))
-    val_x[3, 1] = float('nan')
-    refused('1 of 40 validation', train_x, train_y, val_x, val_y)
-    if classify is knn_accuracy:
-        options['k'] = 61
-        refused('k=61', train_x, train_y, train_x, train_y)
-
-
 def read(path):
     with np.load(path) as file:
         return dict(file)
@@ -422,11 +313,15 @@ def save_backbone(path, **kwargs):
     return model
 
 
+@pytest.fixture(scope='module')
+def tool(load_tool):
+    return load_tool('extract_features')
+
+
 @pytest.mark.parametrize('split', ['train', 'val'])
-def test_tool_on_a_pretraining_config(tmp_path, load_tool, toy, capsys, split):
+def test_tool_on_a_pretraining_config(tmp_path, tool, toy, capsys, split):
     """Pooled and per token; training samples are not augmented."""
     annotations, options = toy
-    tool = load_tool('extract_features')
     model = save_backbone(tmp_path / 'weights.pth')
     files = PRETRAIN_CONFIG, tmp_path / 'weights.pth', tmp_path / 'out.npz'
     arguments = [*map(str, files), '--split', split, '--batch-size', '3']
@@ -457,13 +352,12 @@ def test_tool_on_a_pretraining_config(tmp_path, load_tool, toy, capsys, split):
     assert left == {'ann.pkl', 'toy.pkl', 'weights.pth', 'out.npz'}
 
 
-def test_tool_on_stgcnpp_of_the_toolbox(tmp_path, load_tool, toy):
+def test_tool_on_a_gcn_of_the_toolbox(tmp_path, tool, toy):
     """Random weights by seed; what RepeatDataset repeats is taken once."""
     annotations, options = toy
-    ann_file = tmp_path / 'toy.pkl'
     options = [*options[:-2], 'model.backbone.base_channels=8']
     options += [
-        f'train_dataloader.dataset.dataset.ann_file={ann_file}',
+        f'train_dataloader.dataset.dataset.ann_file={tmp_path / "toy.pkl"}',
         'train_dataloader.dataset.times=3',
         'model.backbone.num_stages=2',
     ]
@@ -471,8 +365,7 @@ def test_tool_on_stgcnpp_of_the_toolbox(tmp_path, load_tool, toy):
     def run(seed, *arguments):
         out = tmp_path / 'new folder' / 'out.npz'
         files = str(STGCNPP_CONFIG), 'none', str(out)
-        arguments = (*files, '--seed', str(seed), *arguments, *options)
-        load_tool('extract_features').main(arguments)
+        tool.main((*files, '--seed', str(seed), *arguments, *options))
         return read(out)
 
     first = run(1, '--split', 'train')
@@ -485,8 +378,33 @@ def test_tool_on_stgcnpp_of_the_toolbox(tmp_path, load_tool, toy):
     assert not np.allclose(first['features'], other['features'])
     assert run(1, '--per-token')['features'].shape == (3, 2, 100, 25, 8)
 
+    # The toolbox only warns of weights that it leaves random.
+    weights = {'backbone.data_bn.bias': torch.zeros(75)}
+    torch.save(dict(state_dict=weights), tmp_path / 'other.pth')
+    files = STGCNPP_CONFIG, tmp_path / 'other.pth', tmp_path / 'out.npz'
+    with pytest.raises(SystemExit, match="lacks .* of the STGCN, such as 'ba"):
+        tool.main([*map(str, files), *options])
 
-def test_tool_on_posec3d(tmp_path, load_tool):
+
+def test_tool_on_aagcn_without_weights(tmp_path):
+    """Whose initialiser only the toolbox's engine knows."""
+    joints = get_layout('msr_action3d').num_joints
+    data = data_set(4, 2, joints=joints, frames=30)
+    for split in ('train', 'val', 'test'):
+        data['split'][split] = data['split']['xsub_val']
+    loader = loader_config(tmp_path, [], data)
+    config = next(CONFIGS.glob('aagcn/*-scratch-*'))
+    run_successfully(
+        *(TOOL, config, 'none', 'out.npz', '--device', 'cpu'),
+        '--cfg-options',
+        f'val_dataloader.dataset.ann_file={loader["dataset"]["ann_file"]}',
+        *('val_dataloader.num_workers=0', 'model.backbone.base_channels=4'),
+        'val_dataloader.persistent_workers=False',
+    )
+    assert read('out.npz')['features'].shape == (2, 16)
+
+
+def test_tool_on_posec3d(tmp_path, tool):
     """A config without labels in its data, read by a worker process."""
     data = pixel_data()
     for sample in data['annotations']:
@@ -496,63 +414,59 @@ def test_tool_on_posec3d(tmp_path, load_tool):
     config.write_text(f'model = {POSEC3D!r}\ntest_dataloader = {loader!r}\n')
     out = str(tmp_path / 'out.npz')
     arguments = [str(config), 'none', out, '--split', 'test']
-    load_tool('extract_features').main([*arguments, '--device', 'cpu'])
+    tool.main([*arguments, '--device', 'cpu'])
     found = read(out)
     assert set(found) == {'features', 'names'}
     assert found['features'].shape == (5, 16)
     assert found['names'].tolist() == [f'S{index:03}' for index in range(5)]
 
 
-def test_tool_says_in_a_line_what_is_wrong(tmp_path, load_tool, toy):
+NO_JOINT = 'val_dataloader.dataset.pipeline.0.center_joint=30'
+
+
+@pytest.mark.parametrize(
+    'message, weights, more',
+    [
+        ('does not exist', 'absent.pth', []),
+        ('text.pth cannot be read', 'text.pth', []),
+        ('wide.pth: .* does not fit .* 32', 'wide.pth', []),
+        ('shallow.pth: .* missing blocks.1', 'shallow.pth', []),
+        ('empty.pth', 'empty.pth', []),
+        ("no split 'mine'", 'none', ['val_dataloader.dataset.split=mine']),
+        ('Unheard', 'none', ['model.backbone.type=Unheard']),
+        ('center_joint=30', 'none', [NO_JOINT]),
+        (
+            'center_joint=30',
+            'none',
+            [NO_JOINT, 'val_dataloader.num_workers=1'],
+        ),
+        ('no val_dataloader; it has none', 'none', 'model.json'),
+        ('absent.py', 'none', 'absent.py'),
+        ("device 'cuda:99' cannot be used", 'none', '--device'),
+    ],
+)
+def test_tool_says_in_a_line_what_is_wrong(
+    tmp_path, tool, toy, message, weights, more
+):
     """And leaves the file that was there."""
     _, options = toy
-    save_backbone(tmp_path / 'good.pth')
-    save_backbone(tmp_path / 'wide.pth', embed_dims=32)
-    save_backbone(tmp_path / 'shallow.pth', depth=1)
-    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
-    (tmp_path / 'text.pth').write_text('no weights')
+    shapes = dict(wide=dict(embed_dims=32), shallow=dict(depth=1))
+    if weights.removesuffix('.pth') in shapes:
+        save_backbone(weights, **shapes[weights.removesuffix('.pth')])
+    torch.save(dict(state_dict={}), 'empty.pth')
+    Path('text.pth').write_text('no weights')
+    Path('model.json').write_text(json.dumps(dict(model=PRETRAINING)))
+    config = PRETRAIN_CONFIG
+    if more == '--device':
+        options = ['--device', 'cuda:99']
+    elif isinstance(more, str):
+        config, options = more, ['--device', 'cpu']
+    else:
+        options = [*options, *more]
     out = tmp_path / 'out.npz'
     out.write_bytes(b'old')
-
-    def refused(message, weights='good.pth', *more, config=PRETRAIN_CONFIG):
-        weights = str(tmp_path / weights)
-        arguments = [str(config), weights, str(out), *options, *more]
-        with pytest.raises(SystemExit, match=message) as exit:
-            load_tool('extract_features').main(arguments)
-        assert '\n' not in exit.value.code
-        assert out.read_bytes() == b'old'
-        assert not list(tmp_path.glob('*.tmp'))
-
-    refused('does not exist', 'absent.pth')
-    refused('text.pth cannot be read', 'text.pth')
-    refused('wide.pth: .* does not fit .* 32', 'wide.pth')
-    refused('shallow.pth: .* missing blocks.1', 'shallow.pth')
-    refused('empty.pth', 'empty.pth')
-    refused('absent.py', config='absent.py')
-    refused(
-        "has no split 'mine'", 'good.pth', 'val_dataloader.dataset.split=mine'
-    )
-    refused('Unheard', 'good.pth', 'model.backbone.type=Unheard')
-    no_joint = 'val_dataloader.dataset.pipeline.0.center_joint=30'
-    in_a_worker = no_joint, 'val_dataloader.num_workers=1'
-    for more in (in_a_worker[:1], in_a_worker):
-        refused('center_joint=30', 'good.pth', *more)
-    with pytest.raises(SystemExit, match=r'expected a name .* \.npz'):
-        load_tool('extract_features').main(['config.py', 'none', 'out.npy'])
-    nothing = tmp_path / 'nothing.json'
-    nothing.write_text(json.dumps(dict(model=PRETRAINING)))
-    options = []
-    refused('no val_dataloader; it has none', 'good.pth', config=nothing)
-
-
-def test_tool_on_a_gcn_of_other_weights(tmp_path, load_tool, toy):
-    """Where the toolbox only warns of weights that it leaves random."""
-    _, options = toy
-    options = [*options[:-2], 'model.backbone.base_channels=8']
-    torch.save(
-        dict(state_dict={'backbone.data_bn.bias': torch.zeros(75)}),
-        tmp_path / 'other.pth',
-    )
-    files = STGCNPP_CONFIG, tmp_path / 'other.pth', tmp_path / 'out.npz'
-    with pytest.raises(SystemExit, match="lacks .* of the STGCN, such as 'ba"):
-        load_tool('extract_features').main([*map(str, files), *options])
+    with pytest.raises(SystemExit, match=f'^error: .*{message}') as stopped:
+        tool.main([str(config), weights, str(out), *options])
+    assert '\n' not in stopped.value.code
+    assert out.read_bytes() == b'old'
+    assert not list(tmp_path.glob('.*tmp*'))
