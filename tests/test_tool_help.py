@@ -18,7 +18,7 @@ print(status, sorted(loaded))
 
 
 @pytest.mark.parametrize(
-    'tool', sorted(TOOLS.glob('data/*.py')), ids=lambda path: path.stem
+    'tool', sorted(TOOLS.rglob('*.py')), ids=lambda path: path.stem
 )
 def test_help_and_a_mistyped_option_load_nothing(tool):
     command = [sys.executable, '-I', '-c', RUN, str(tool)]
