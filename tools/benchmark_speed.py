@@ -96,7 +96,7 @@ def recipe(protocol, ann_file, args, **options):
     """The config of a protocol on made skeletons."""
     from mmengine.config import Config
 
-    (path,) = RECIPES.glob(f'mamp_*-{protocol}-[0-9]*_ntu60-xsub-*')
+    (path,) = RECIPES.glob(f'mamp_*-{protocol}-[0-9]*_ntu60-xsub-*-3d.py')
     cfg = Config.fromfile(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.update(ann_file=ann_file, split='train')
