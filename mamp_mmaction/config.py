@@ -134,7 +134,8 @@ def use_dataset(cfg: ConfigDict, **options) -> None:
     data = DatasetOptions(**given)
     if data.imports:
         import_modules_from_strings(list(data.imports))
-        cfg.custom_imports.imports.extend(data.imports)
+        imports = cfg.custom_imports.imports
+        imports.extend(name for name in data.imports if name not in imports)
     layout = data.layout and get_layout(data.layout)
     _check_complete(cfg, data)
     for part in PARTS:
@@ -301,7 +302,8 @@ def check_settings(cfg: ConfigDict) -> None:
 
     A name such as ``ann_file`` or ``num_classes`` at the top level of a
     config is no more than a variable. It is refused where model and loaders
-    have that name too, and only with other values.
+    have that name too, and only with other values, and where it is an option
+    of :func:`use_dataset` that nobody has.
 
     Args:
         cfg (ConfigDict): A whole config.
@@ -310,17 +312,22 @@ def check_settings(cfg: ConfigDict) -> None:
         ValueError: If there is such a variable; it is named.
     """
     read = set(inspect.signature(Runner).parameters) | {'test_pipeline'}
+    options = {field.name for field in fields(DatasetOptions)}
     parts = [cfg.get('model')] + [cfg.get(f'{p}_dataloader') for p in PARTS]
     for name, value in cfg.items():
+        if name in read:
+            continue
         key = 'pipeline' if name.endswith('_pipeline') else name
-        used = [] if name in read else list(_values(parts, key))
-        if used and value not in used:
+        used = list(_values(parts, key))
+        if (used or name in options) and value not in used:
+            there = f'{key}={used[0]!r}' if used else f'no {key}'
             raise ValueError(
                 f'{name}={value!r} at the top level of the config changes '
-                f'nothing: model and loaders have {key}={used[0]!r}. Call '
-                f'mamp_mmaction.config.use_dataset(_base_, ...) in the '
-                'config, or name the whole path, such as '
-                'train_dataloader.dataset.ann_file.'
+                f'nothing: model and loaders have {there}. Call '
+                'mamp_mmaction.config.use_dataset(_base_, ...) in the config, '
+                'or name the whole path, such as '
+                'train_dataloader.dataset.ann_file; a variable of your own '
+                'needs another name.'
             )
 
 

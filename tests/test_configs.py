@@ -605,6 +605,8 @@ def test_documented_child_and_command_line(documented):
         'num_classes = 7',
         'num_joints = 20',
         'center_joint = 3',
+        "layout = 'coco'",
+        'tau = 0.5',
         "dataset = dict(ann_file='mine.pkl')",
         "train_pipeline = [dict(type='CenterSkeleton')]",
     ],
