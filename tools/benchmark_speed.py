@@ -19,7 +19,6 @@ import json
 import math
 import os
 import pickle
-import sys
 import tempfile
 import time
 from contextlib import nullcontext
@@ -35,6 +34,7 @@ TOOLBOX_CONFIG = (
 )
 # Default, default of --short, help.
 SIZES = dict(
+    seconds=(1.0, 0.0, 'that every row is measured in a round'),
     rounds=(5, 1, 'times that every row is measured, in turns'),
     iterations=(100, 2, 'measured iterations of the Runner'),
     samples=(256, 10, 'sequences that are made'),
@@ -266,9 +266,8 @@ def bench_pipeline(ann_file, args):
         'ST-GCN++ of the toolbox': DATASETS.build(toolbox),
         'MAMP pre-training': DATASETS.build(own),
     }
-    calls = {
-        name: partial(take_all, dataset) for name, dataset in datasets.items()
-    }
+    # list() takes every sample through the pipeline.
+    calls = {name: partial(list, x) for name, x in datasets.items()}
     times = {
         name: np.divide(found, args.samples)
         for name, found in time_in_turns(calls, args).items()
@@ -287,12 +286,6 @@ def bench_pipeline(ann_file, args):
     ]
     header = ('pipeline', 'transform', '>ms a sample')
     yield 'The same by transform; the first reads the annotation', header, rows
-
-
-def take_all(dataset):
-    """Take every sample through the pipeline."""
-    for index in range(len(dataset)):
-        dataset[index]
 
 
 def take_in_parts(dataset):
@@ -514,20 +507,20 @@ def bench_runner(ann_file, args):
 
     cfg = recipe('pretrain', ann_file, args)
     warmup = max(args.iterations // 10, 1)
-    samples = min(args.samples, (warmup + args.iterations) * args.batch_size)
-    epochs = math.ceil(
-        (warmup + args.iterations) / (samples // args.batch_size)
-    )
-    workers = dict(num_workers=args.workers)
-    workers['persistent_workers'] = args.workers > 0
+    wanted = warmup + args.iterations
+    samples = min(args.samples, wanted * args.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         cfg.merge_from_dict(
             {
                 'work_dir': folder,
                 'train_dataloader.batch_size': args.batch_size,
+                'train_dataloader.num_workers': args.workers,
+                'train_dataloader.persistent_workers': args.workers > 0,
                 'train_dataloader.pin_memory': args.device != 'cpu',
                 'train_dataloader.dataset.indices': samples,
-                'train_cfg.max_epochs': epochs,
+                'train_cfg.max_epochs': math.ceil(
+                    wanted / (samples // args.batch_size)
+                ),
                 'optim_wrapper.type': 'AutoAmpOptimWrapper',
                 'param_scheduler.warmup': 0,
                 'log_level': 'ERROR',
@@ -535,7 +528,6 @@ def bench_runner(ann_file, args):
                 'experiment_name': f'benchmark-{time.monotonic_ns()}',
             }
         )
-        cfg.train_dataloader.update(workers)
         cfg.model.compile_cfg = {} if args.compile else None
         for key in ('dataloader', 'cfg', 'evaluator'):
             cfg[f'val_{key}'] = cfg[f'test_{key}'] = None
@@ -591,9 +583,6 @@ def parse_args(argv=None):
         help='tiny sizes and one round, to see that all runs',
     )
     parser.add_argument(
-        '--out', type=Path, metavar='FILE.md', help='write the report there'
-    )
-    parser.add_argument(
         '--device', help='cpu or cuda (default: a GPU if there is)'
     )
     parser.add_argument(
@@ -601,31 +590,30 @@ def parse_args(argv=None):
         action='store_true',
         help='torch.compile as the last row of step, and in runner',
     )
-    parser.add_argument(
-        '--seconds',
-        type=float,
-        help='that every row is measured in a round (default: 1, with '
-        '--short 0)',
-    )
     options = dict(
-        threads="threads of the CPU (default: torch's choice)",
-        batch_size='samples of a batch (default: 128 on a GPU, else 4)',
-        workers="processes of runner's data loader (default: 0)",
+        threads=(None, None, 'threads of the CPU'),
+        batch_size=(
+            None,
+            4,
+            'samples of a batch, without --short 128 on a GPU',
+        ),
+        workers=(0, 0, "processes of runner's data loader"),
+        **SIZES,
     )
-    for key, (default, short, text) in SIZES.items():
-        options[key] = f'{text} (default: {default}, with --short {short})'
-    for key, text in options.items():
-        name = f'--{key.replace("_", "-")}'
-        parser.add_argument(name, type=int, metavar='N', help=text)
+    for key, (default, short, text) in options.items():
+        parser.add_argument(
+            f'--{key.replace("_", "-")}',
+            type=type(default or 0),
+            metavar='N',
+            help=f'{text} (default: {default}, with --short {short})',
+        )
     args = parser.parse_args(argv)
-    for key, sizes in SIZES.items():
+    for key, (default, short, _) in options.items():
         if getattr(args, key) is None:
-            setattr(args, key, sizes[args.short])
+            setattr(args, key, short if args.short else default)
+    for key in ('rounds', 'iterations', 'samples'):
         if getattr(args, key) < 1:
-            parser.error(f'--{key.replace("_", "-")} is less than 1')
-    if args.seconds is None:
-        args.seconds = 0 if args.short else 1
-    args.workers = args.workers or 0
+            parser.error(f'--{key} is less than 1')
     args.sections = args.sections or list(SECTIONS)
     unknown = set(args.sections) - set(SECTIONS)
     if unknown:
@@ -642,13 +630,11 @@ def run(args):
         describe_machine,
         markdown_table,
         usable_device,
-        written_whole,
     )
 
     args.device = str(usable_device(args.device))
     if args.batch_size is None:
-        large = args.device != 'cpu' and not args.short
-        args.batch_size = 128 if large else 4
+        args.batch_size = 4 if args.device == 'cpu' else 128
     if args.samples < args.batch_size:
         raise ValueError(
             f'--samples {args.samples} is less than a batch of '
@@ -658,18 +644,14 @@ def run(args):
         torch.set_num_threads(args.threads)
     MMLogger.get_current_instance().setLevel('ERROR')
     settings = ', '.join(f'{k} {x}' for k, x in vars(args).items())
-    parts = ['# Speed', f'{describe_machine()}; {settings}.']
+    print(f'# Speed\n\n{describe_machine()}; {settings}.')
     with tempfile.TemporaryDirectory() as folder:
         ann_file = write_skeletons(Path(folder, 'skeletons.pkl'), args)
         for name in args.sections:
-            print(f'{name} ...', file=sys.stderr, flush=True)
-            parts.append(f'## {name}')
+            print(f'\n## {name}', flush=True)
             for title, header, rows in SECTIONS[name](ann_file, args):
-                parts += [f'{title}:', markdown_table(header, rows)]
-    print('\n\n'.join(parts))
-    if args.out:
-        with written_whole(args.out) as temporary:
-            temporary.write_text('\n\n'.join(parts) + '\n')
+                table = markdown_table(header, rows)
+                print(f'\n{title}:\n\n{table}', flush=True)
 
 
 def main(argv=None):
