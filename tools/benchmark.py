@@ -512,38 +512,29 @@ def format_report(report):
 
 
 def draw_plot(report, cost, path):
-    """Draw accuracy against cost: the last, and hollow the best."""
+    """Draw accuracy against cost: the last and, hollow, the best."""
     from matplotlib.figure import Figure
 
-    figure = Figure((9, 6), dpi=150, layout='constrained')
+    figure = Figure((9, 7), dpi=150, layout='constrained')
     axes = figure.add_subplot(xlabel=COSTS[cost], ylabel='validation top-1, %')
-    absent = []
-    for result in report['results']:
-        accuracy = result.get('accuracy')
-        if not accuracy or 'latency' not in result:
-            absent.append(result['name'])
-            continue
-        x = result['flops'] / 1e9
-        if cost == 'latency':
-            x = 1000 * result['latency']['median']
-        last, best = (100 * accuracy[key] for key in ('last', 'best'))
-        (line,) = axes.plot((x, x), (last, best), linewidth=1)
-        axes.plot(x, last, 'o', color=line.get_color())
-        axes.plot(x, best, 'o', color=line.get_color(), mfc='white')
-        label = f'{result["name"]}\n{result["data"]}'
-        axes.annotate(
-            label,
-            (x, last),
-            xytext=(6, 0),
-            textcoords='offset points',
-            fontsize=7,
-            parse_math=False,
-        )
-    axes.margins(0.25)
     axes.grid(alpha=0.3)
-    if absent:
-        note = f'No accuracy or cost is known of {", ".join(absent)}.'
-        axes.set_title(note, fontsize=7, wrap=True, parse_math=False)
+    for index, result in enumerate(report['results']):
+        label, points = f'{result["name"]}, not known', ([], [])
+        if result.get('accuracy') and 'latency' in result:
+            x = result['flops'] / 1e9
+            if cost == 'latency':
+                x = 1000 * result['latency']['median']
+            label = f'{result["name"]}, {result["data"]}'
+            y = [100 * result['accuracy'][key] for key in ('last', 'best')]
+            points = (x, x), y
+        # Ten colours, and another marker for the next ten.
+        (line,) = axes.plot(
+            *points, marker='osD^v'[index // 10 % 5], label=label
+        )
+        hollow = [values[1:] for values in points]
+        style = dict(marker=line.get_marker(), color=line.get_color())
+        axes.plot(*hollow, **style, markerfacecolor='white')
+    figure.legend(loc='outside lower center', fontsize=8)
     figure.savefig(path, format='png')
 
 
