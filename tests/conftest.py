@@ -70,14 +70,14 @@ def plain_config_text(monkeypatch):
 def load_tool():
     """Imports a script of tools/ by its path without ``.py``."""
 
-    # What a script imports from beside it, as Python itself sees to it.
-    sys.path.insert(0, str(TOOLS))
-
     def load(name):
         path = TOOLS / f'{name}.py'
-        spec = importlib.util.spec_from_file_location(path.stem, path)
+        spec = importlib.util.spec_from_file_location(
+            f'tool_{path.stem}', path
+        )
         module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
+        # Processes that a tool starts look its functions up by this name.
+        sys.modules[spec.name] = module
         spec.loader.exec_module(module)
         return module
 
