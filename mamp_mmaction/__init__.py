@@ -6,14 +6,19 @@ before ``mmaction.apis`` or ``mmaction.models``; configs do so through
 ``custom_imports``.
 """
 
-from .compat import check_mmcv, repair_toolbox
+import sys
 
-check_mmcv()
-repair_toolbox()
+from .version import __version__
 
-from . import datasets, engine, evaluation, models  # noqa: E402
-from .motion_mask import motion_aware_mask  # noqa: E402
-from .version import __version__  # noqa: E402
+# ``python -m mamp_mmaction`` runs this file, too, and its help needs nothing.
+if sys.argv[:1] != ['-m']:
+    from .compat import check_mmcv, repair_toolbox
+
+    check_mmcv()
+    repair_toolbox()
+
+    from . import datasets, engine, evaluation, models
+    from .motion_mask import motion_aware_mask
 
 __all__ = [
     '__version__',
