@@ -29,6 +29,8 @@ def main():
     script = _choose(arguments[0], tools)
     # The package loads nothing before a tool is known.
     importlib.reload(sys.modules[__package__])
+    if script.parent.name in ('convert', 'deployment'):
+        _let_torch_load_checkpoints()
     sys.argv = [str(script), *_without_double_amp(script, arguments[1:])]
     runpy.run_path(str(script), run_name='__main__')
 
@@ -82,6 +84,15 @@ def _listed(tools):
         )
         for title, names in zip(titles, tools.values())
     )
+
+
+def _let_torch_load_checkpoints():
+    """Make torch.load, which these scripts call, read mmengine's files."""
+    import torch
+
+    from .compat import load_checkpoint_file
+
+    torch.load = load_checkpoint_file
 
 
 def _without_double_amp(script, arguments):

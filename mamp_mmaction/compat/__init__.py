@@ -5,9 +5,17 @@ imports ``importlib_metadata``, and mmengine reads ``mmaction::`` configs
 through ``pkg_resources``, which setuptools lost in version 82.
 """
 
+import warnings
+
 import numpy as np
 
-from . import checkpoint_loading, config_path, cpu_launch, drn
+from . import (
+    checkpoint_loading,
+    clear_errors,
+    config_path,
+    cpu_launch,
+    drn,
+)
 from .checkpoint_loading import CheckpointError, load_checkpoint_file
 from .mmcv_version import check_mmcv
 
@@ -31,10 +39,18 @@ def _restore_numpy_inf() -> None:
     np.Inf = np.inf
 
 
+def _silence_imports() -> None:
+    """Hide what mmcv-lite and mmengine say about themselves."""
+    for message in ('Fail to import ``MultiScale', 'pkg_resources is depr'):
+        warnings.filterwarnings('ignore', message)
+
+
 # (is the fault here?, what mends it)
 _REPAIRS = (
+    (_always, _silence_imports),
     # The mmaction2 1.2.0 wheel lacks mmaction.models.localizers.drn, without
-    # which mmaction.models cannot be imported. Source installations have it.
+    # which mmaction.models cannot be imported. Source installations have it,
+    # but it needs torchvision.
     (drn.is_missing, drn.register_stand_in),
     # mmengine (0.10.7 is the last) cannot load its own checkpoints with
     # torch >= 2.6 and lets files from the web run code. Made with every
@@ -47,6 +63,7 @@ _REPAIRS = (
     (_numpy_lacks_inf, _restore_numpy_inf),
     # mmengine finds the configs of packages that it knows by name only.
     (_always, config_path.find_own_configs),
+    (_always, clear_errors.refuse_what_cannot_work),
 )
 
 

@@ -37,6 +37,7 @@ from ..utils.plain_pickle import Refused, replace_stand_ins
 from .checkpoint_globals import ALLOWED_GLOBALS
 from .pickle_names import current_name, globals_named_in
 
+_torch_load = torch.load  # a launched script's may be load_checkpoint_file
 _SERVER_TIMEOUT = 60  # seconds
 _TRUST = 'MAMP_MMACTION_TRUST_CHECKPOINT'
 
@@ -193,12 +194,12 @@ def _load(file, map_location, source):
             logger='current',
             level=logging.WARNING,
         )
-        return torch.load(file, map_location, weights_only=False)
+        return _torch_load(file, map_location, weights_only=False)
     try:
         with _stand_ins(), warnings.catch_warnings():
             # torch warns of odd formats too; one clear error is enough.
             warnings.simplefilter('ignore')
-            checkpoint = torch.load(file, map_location, weights_only=True)
+            checkpoint = _torch_load(file, map_location, weights_only=True)
         checkpoint = replace_stand_ins(checkpoint)
     except (PermissionError, MemoryError):
         raise
