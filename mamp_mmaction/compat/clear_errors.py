@@ -2,13 +2,14 @@
 
 import functools
 
+import torch
 from mmengine.runner import Runner
 
 _maybe_compile = Runner._maybe_compile  # the repair may be made twice
 
 
 def refuse_what_cannot_work() -> None:
-    """Refuse mmengine's ``compile`` for MAMP, drawing videos of skeletons."""
+    """Refuse mmengine's ``compile`` with Adam, and skeletons as videos."""
     from mmaction.engine.hooks import VisualizationHook
 
     Runner._maybe_compile = _compile_or_refuse
@@ -19,11 +20,12 @@ def refuse_what_cannot_work() -> None:
 
 @functools.wraps(_maybe_compile)
 def _compile_or_refuse(self, target):
-    if self.cfg.get('compile') and hasattr(self.model, 'compile_cfg'):
+    optimizer = getattr(self.optim_wrapper, 'optimizer', None)
+    if self.cfg.get('compile') and isinstance(optimizer, torch.optim.Adam):
         raise ValueError(
             f'compile={self.cfg.compile} compiles the whole training step, '
-            'optimizer and all, which fails with parameter groups: remove '
-            'it and compile the model alone by '
+            f"and torch fails on mmengine's parameter groups in "
+            f'{type(optimizer).__name__}: remove it. MAMP compiles itself by '
             'model=dict(compile_cfg=dict()).'
         )
     _maybe_compile(self, target)
