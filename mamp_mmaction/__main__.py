@@ -72,7 +72,7 @@ def _choose(wanted, tools):
 
 def _listed(tools):
     """What there is, for the help."""
-    titles = (f'Tools of {__package__}:', 'Scripts of mmaction:')
+    titles = f'Tools of {__package__}:', 'Scripts of mmaction:'
     return '\n'.join(
         f'{title}\n'
         + textwrap.fill(
