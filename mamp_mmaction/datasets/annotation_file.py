@@ -3,7 +3,7 @@
 A file holds ``{'split': {name: [frame_dir, ...]}, 'annotations': [...]}``,
 optionally with ``'classes'``, the class names. An annotation has at least
 ``frame_dir`` (its name), ``label``, ``total_frames`` (T) and ``keypoint``, a
-float32 array (M, T, V, C) in the recording's units.
+float32 array (M, T, V, C) in the recording's units, no number beyond 1e6.
 """
 
 import os
@@ -16,7 +16,14 @@ import numpy as np
 
 from ..utils import written_whole
 from ..utils.plain_pickle import load_plain_pickle
+from .sample_name import sample_name
 
+# Larger numbers are no position in metres, millimetres or pixels, and their
+# squares make losses infinite.
+LARGEST_COORDINATE = 1e6
+# A recording of more persons than frames is one of transposed axes, unless
+# both are few.
+MOST_PERSONS = 8
 REQUIRED_KEYS = ('frame_dir', 'label', 'total_frames', 'keypoint')
 
 
@@ -48,9 +55,23 @@ def write_annotations(
             f'{path}: the toolbox reads annotation files that end in .pkl; '
             f'found the suffix {path.suffix!r}.'
         )
+    known = set(sample_names(annotations, str(path)))
     for annotation in annotations:
-        _check_annotation(annotation, classes)
-    _check_names(split, annotations)
+        where = f'{path}: {sample_name(annotation)}'
+        check_annotation(annotation, where, classes and len(classes))
+        if annotation['keypoint'].dtype != np.float32:
+            raise ValueError(
+                f'{where} has a keypoint of {annotation["keypoint"].dtype}, '
+                'expected float32 (coarser types round away the motion '
+                'between frames).'
+            )
+    for name, samples in split.items():
+        unknown = [sample for sample in samples if sample not in known]
+        if unknown:
+            raise ValueError(
+                f'{path}: split {name!r} names {len(unknown)} samples that '
+                f'have no annotation, the first is {unknown[0]!r}.'
+            )
     content = {
         'split': {name: list(samples) for name, samples in split.items()},
         'annotations': list(annotations),
@@ -85,6 +106,8 @@ def read_annotations(path: str | Path) -> dict | list:
     content = load_plain_pickle(path)
     if not isinstance(content, list):
         _check_content(path, content)
+    if not (content if isinstance(content, list) else content['annotations']):
+        raise ValueError(f'{path}: holds no annotations, not even one.')
     return content
 
 
@@ -128,67 +151,161 @@ def _counts(counter: Counter) -> str:
     )
 
 
-def _check_annotation(annotation: dict, classes: Sequence[str] | None) -> None:
-    """Raise ValueError unless an annotation is as the module describes it."""
-    name = annotation.get('frame_dir')
-    missing = [key for key in REQUIRED_KEYS if key not in annotation]
+def check_annotation(
+    annotation: dict,
+    where: str,
+    num_classes: int | None = None,
+    multi_class: bool = False,
+    keys: Sequence[str] = REQUIRED_KEYS,
+) -> None:
+    """Check what would fail later, or worse, be trained on, in one sample.
+
+    Args:
+        annotation (dict): The sample, as the module describes it. Any
+            floating or integer type will do for its ``keypoint``.
+        where (str): File and sample, to begin an error's message.
+        num_classes (int, optional): Labels are below this number. Defaults
+            to None, any.
+        multi_class (bool): The label is a list of labels. Defaults to False.
+        keys (Sequence[str]): What an annotation must have. Defaults to all
+            that the module names.
+
+    Raises:
+        ValueError: Something is missing, of another type or shape, not
+            finite, beyond :data:`LARGEST_COORDINATE`, or contradictory.
+    """
+    if not isinstance(annotation, dict):
+        raise ValueError(
+            f'{where} is a {type(annotation).__name__}, expected a dict with '
+            f'{list(keys)}.'
+        )
+    missing = [key for key in keys if key not in annotation]
     if missing:
         raise ValueError(
-            f'sample {name!r} lacks {missing}; every annotation has '
-            f'{list(REQUIRED_KEYS)}.'
+            f'{where} has the keys {sorted(annotation, key=str)}, but lacks '
+            f'{missing}; expected at least {list(keys)}.'
         )
+    if 'keypoint' in annotation:
+        _check_keypoint(annotation, where)
+    if 'label' in annotation:
+        label = annotation['label']
+        for one in np.atleast_1d(label).tolist() if multi_class else [label]:
+            _check_label(one, where, num_classes)
+
+
+def _check_keypoint(annotation: dict, where: str) -> None:
     keypoint = annotation['keypoint']
-    if not isinstance(keypoint, np.ndarray) or keypoint.dtype != np.float32:
+    form = '(persons, frames, joints, coordinates)'
+    if (
+        not isinstance(keypoint, np.ndarray)
+        or keypoint.dtype.kind not in 'fiu'
+    ):
         found = getattr(keypoint, 'dtype', type(keypoint).__name__)
         raise ValueError(
-            f'sample {name!r}: keypoint is {found}, expected a numpy array of '
-            'float32 (coarser types round away the motion between frames).'
+            f'{where} has a keypoint of {found}, expected a numpy array of '
+            'floats.'
         )
     if keypoint.ndim != 4 or 0 in keypoint.shape:
         raise ValueError(
-            f'sample {name!r}: keypoint has the shape {keypoint.shape}, '
-            'expected (persons, frames, joints, coordinates), none of them 0.'
+            f'{where} has a keypoint of the shape {keypoint.shape}, expected '
+            f'{form}, none of them 0.'
         )
-    if not np.isfinite(keypoint).all():
+    persons, frames = keypoint.shape[:2]
+    stated = annotation.get('total_frames', frames)
+    if isinstance(stated, bool) or stated != frames:
         raise ValueError(
-            f'sample {name!r}: keypoint holds NaN or infinite values; write '
-            'zeros for joints or persons that are absent.'
+            f'{where} has total_frames {stated!r}, but its keypoint of the '
+            f'shape {keypoint.shape} has {frames} frames: it is {form}.'
         )
-    if annotation['total_frames'] != keypoint.shape[1]:
+    if persons > max(frames, MOST_PERSONS):
         raise ValueError(
-            f'sample {name!r}: total_frames is {annotation["total_frames"]}, '
-            f'but keypoint has {keypoint.shape[1]} frames.'
+            f'{where} has {persons} persons in {frames} frames, by the shape '
+            f'{keypoint.shape} of its keypoint: it is {form}; transpose it.'
         )
-    label = annotation['label']
-    if not isinstance(label, (int, np.integer)) or label < 0:
+    largest = _check_numbers(keypoint, where, 'keypoint')
+    if largest == 0:
         raise ValueError(
-            f'sample {name!r}: label is {label!r}, expected an integer from 0.'
+            f'{where} has no valid frame: all coordinates of its keypoint of '
+            f'the shape {keypoint.shape} are zero. Remove it.'
         )
-    if classes is not None and label >= len(classes):
+    score = annotation.get('keypoint_score')
+    if score is not None:
+        if np.shape(score) != keypoint.shape[:3]:
+            raise ValueError(
+                f'{where} has a keypoint_score of the shape '
+                f'{np.shape(score)}, expected {keypoint.shape[:3]}.'
+            )
+        _check_numbers(np.asarray(score), where, 'keypoint_score')
+
+
+def _check_numbers(values: np.ndarray, where: str, key: str) -> float:
+    """Return the largest magnitude, which must be within the limit."""
+    if values.dtype.kind not in 'fiu':
+        raise ValueError(f'{where} has a {key} of {values.dtype}.')
+    # NaN passes through max and min, so that one comparison finds it, too.
+    largest = max(abs(float(values.max())), abs(float(values.min())))
+    if largest <= LARGEST_COORDINATE:
+        return largest
+    magnitude = np.abs(values.astype(float))
+    bad = ~(magnitude <= LARGEST_COORDINATE)
+    person, frame, joint = np.argwhere(bad)[0][:3]
+    raise ValueError(
+        f'{where} has {bad.sum()} numbers in its {key} that are NaN, infinite '
+        f'or beyond {LARGEST_COORDINATE:g}, the first for person {person}, '
+        f'frame {frame}, joint {joint}. Repair or remove the sample; joints '
+        'and persons that are absent are zeros.'
+    )
+
+
+def _check_label(label: object, where: str, num_classes: int | None) -> None:
+    is_integer = isinstance(label, (int, np.integer))
+    if not is_integer or isinstance(label, bool) or label < 0:
         raise ValueError(
-            f'sample {name!r}: label is {label}, but there are '
-            f'{len(classes)} classes (0 to {len(classes) - 1}).'
+            f'{where} has label {label!r}, expected an integer from 0.'
+        )
+    if num_classes is not None and label >= num_classes:
+        raise ValueError(
+            f'{where} has label {label}, but there are {num_classes} classes '
+            f'(0 to {num_classes - 1}).'
         )
 
 
-def _check_names(
-    split: dict[str, Sequence[str]], annotations: Sequence[dict]
-) -> None:
-    """Raise ValueError where names are ambiguous or name no sample."""
-    names = Counter(annotation['frame_dir'] for annotation in annotations)
-    twice = [name for name, count in names.items() if count > 1]
+def sample_names(annotations: Sequence[dict], where: str) -> list[str]:
+    """The names by which splits tell annotations apart.
+
+    Args:
+        annotations (list[dict]): The samples.
+        where (str): File, to begin an error's message.
+
+    Returns:
+        list[str]: Their ``frame_dir``, else their ``filename``, as the
+        toolbox has it.
+
+    Raises:
+        ValueError: One is no dict or has no name, or two have one name.
+    """
+    names = []
+    for index, annotation in enumerate(annotations):
+        if not isinstance(annotation, dict):
+            raise ValueError(
+                f'{where}: sample {index} is a {type(annotation).__name__}, '
+                'expected a dict.'
+            )
+        name = annotation.get('frame_dir', annotation.get('filename'))
+        if not isinstance(name, str):
+            raise ValueError(
+                f'{where}: sample {index} with the keys '
+                f"{sorted(annotation, key=str)} lacks 'frame_dir', a string, "
+                'the name by which splits select it.'
+            )
+        names.append(name)
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(
-            f'{len(twice)} frame_dir occur more than once, the first is '
-            f'{twice[0]!r}; splits tell samples apart by it.'
+            f'{where}: {len(twice)} names of samples occur more than once, '
+            f'the first is {twice[0]!r}; splits tell samples apart by them.'
         )
-    for split_name, samples in split.items():
-        unknown = [name for name in samples if name not in names]
-        if unknown:
-            raise ValueError(
-                f'split {split_name!r} names {len(unknown)} samples that have '
-                f'no annotation, the first is {unknown[0]!r}.'
-            )
+    return names
 
 
 def _check_content(path: Path, content: object) -> None:

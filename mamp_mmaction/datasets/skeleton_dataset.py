@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from mmaction.datasets import PoseDataset
+from mmaction.datasets.transforms import FormatGCNInput
 from mmaction.registry import DATASETS
 from mmengine.logging import print_log
 
-from .annotation_file import read_annotations
+from ..utils.plain_pickle import load_plain_pickle
+from .annotation_file import check_annotation, read_annotations, sample_names
 from .sample_name import sample_name
 
-REQUIRED_KEYS = ('keypoint', 'label')
 UNLABELLED = -1
 
 
@@ -24,7 +25,10 @@ class SkeletonDataset(PoseDataset):
     T, V, C), keypoint_score=(M, T, V) optional, ...), ...])``, or a list of
     such annotations. Everything in it that would fail later, or worse, train
     on nonsense, is an error that names the sample when the data set is
-    built.
+    built. Class names in it (``classes``) become ``metainfo['classes']``.
+    ``data_prefix=dict(skeleton=folder)`` reads each sample's skeleton from
+    ``folder/NAME.pkl`` when it is used, ``data_prefix=dict(video=folder)``
+    puts a folder before the names.
 
     Args:
         ann_file (str): Path to the annotation file, ``.pkl``.
@@ -35,11 +39,13 @@ class SkeletonDataset(PoseDataset):
             Defaults to None, which leaves that check to the head.
         label_ratio (float): Share of the samples that is used, for
             semi-supervised evaluation (paper: semi-supervised): the first
-            ``int(label_ratio * n)`` of a random order. Defaults to 1.
+            ``int(label_ratio * n)`` of a random order of the sorted names.
+            Defaults to 1.
         label_balanced (bool): Draw that share evenly from the classes, as
             far as they have samples. Defaults to False.
         label_seed (int): Seed of that order; the draw depends on it and on
-            the split alone, so that all processes share it. Defaults to 0.
+            the names in the split alone, not on their order in the file, so
+            that all processes share it. Defaults to 0.
         unlabelled (str): What becomes of the other samples: ``'drop'``, or
             ``'keep'`` with label -1, for :class:`RecognizerMAMP`, which
             trains on them without labels. Defaults to ``'drop'``.
@@ -61,6 +67,11 @@ class SkeletonDataset(PoseDataset):
         if unlabelled not in ('drop', 'keep'):
             raise ValueError(
                 f"unlabelled={unlabelled!r} is neither 'drop' nor 'keep'."
+            )
+        if label_balanced and kwargs.get('multi_class'):
+            raise ValueError(
+                'label_balanced=True draws evenly from classes, which needs '
+                'one class a sample, but multi_class=True.'
             )
         if unlabelled == 'keep' and kwargs.get('multi_class'):
             raise ValueError(
@@ -89,12 +100,45 @@ class SkeletonDataset(PoseDataset):
         """
         data = read_annotations(self.ann_file)
         samples = self._select_split(data)
+        self._take_classes(data)
         for index, sample in enumerate(samples):
-            self._check_sample(sample, index)
-        self._warn_of_float16(samples)
+            self._check_sample(sample, self._where(sample, index))
+        if 'skeleton' not in self.data_prefix:
+            self._compare(samples)
         if self.label_ratio < 1:
             samples = self._draw_labelled(samples)
+        if 'video' in self.data_prefix:
+            samples = [self._with_video_prefix(s) for s in samples]
         return samples
+
+    def get_data_info(self, idx: int) -> dict:
+        """Get one annotation, with its skeleton if that has its own file.
+
+        Args:
+            idx (int): Place of the sample.
+
+        Returns:
+            dict: The annotation; the toolbox's ``modality`` and
+            ``start_index``.
+
+        Raises:
+            OSError: If the skeleton's file cannot be read.
+            ValueError: If it is broken.
+        """
+        # Past PoseDataset, which would run what the skeleton's file says.
+        info = super(PoseDataset, self).get_data_info(idx)
+        if 'skeleton' in self.data_prefix:
+            name = info.get('filename', info.get('frame_dir'))
+            path = osp.join(self.data_prefix['skeleton'], f'{name}.pkl')
+            skeleton = load_plain_pickle(path)
+            check_annotation(skeleton, path, keys=['keypoint'])
+            info.update(skeleton)
+        return info
+
+    def _where(self, sample: dict, index: int) -> str:
+        named = isinstance(sample, dict)
+        name = sample_name(sample, index) if named else f'sample {index}'
+        return f'{self.ann_file}: {name}'
 
     def _select_split(self, data: dict | list) -> list[dict]:
         if isinstance(data, list):
@@ -113,20 +157,18 @@ class SkeletonDataset(PoseDataset):
                 f'{sorted(data["split"])}.'
             )
         wanted = data['split'][self.split]
-        names = Counter(
-            self._frame_dir(annotation) for annotation in data['annotations']
-        )
-        absent = [name for name in wanted if name not in names]
+        names = sample_names(data['annotations'], self.ann_file)
+        absent = set(wanted).difference(names)
         if absent:
             raise ValueError(
                 f'{self.ann_file}: split {self.split!r} lists {len(absent)} '
-                f'samples without annotation, such as {absent[0]!r}.'
+                f'samples without annotation, such as {min(absent)!r}.'
             )
         wanted = set(wanted)
         samples = [
             annotation
-            for annotation in data['annotations']
-            if self._frame_dir(annotation) in wanted
+            for name, annotation in zip(names, data['annotations'])
+            if name in wanted
         ]
         if not samples:
             raise ValueError(
@@ -134,84 +176,73 @@ class SkeletonDataset(PoseDataset):
             )
         return samples
 
-    def _frame_dir(self, annotation: dict) -> str:
-        for key in ('frame_dir', 'filename'):
-            if key in annotation:
-                return annotation[key]
-        raise ValueError(
-            f'{self.ann_file}: an annotation with the keys '
-            f"{sorted(annotation)} lacks 'frame_dir', the name by which "
-            'splits select it.'
+    def _take_classes(self, data: dict | list) -> None:
+        classes = data.get('classes') if isinstance(data, dict) else None
+        if classes:
+            # What the config says about the data set comes first.
+            self._metainfo.setdefault('classes', tuple(classes))
+
+    def _check_sample(self, sample: dict, where: str) -> None:
+        keys = ['label']
+        if 'skeleton' not in self.data_prefix:
+            keys += ['keypoint']
+        check_annotation(
+            sample, where, self.num_classes, self.multi_class, keys
+        )
+        if not self.multi_class:
+            # numpy's integers are no labels to the toolbox.
+            sample['label'] = int(sample['label'])
+
+    def _compare(self, samples: Sequence[dict]) -> None:
+        """Compare the samples' sizes, among themselves and to the pipeline."""
+        shapes = [sample['keypoint'].shape for sample in samples]
+        common, _ = Counter(shape[2:] for shape in shapes).most_common(1)[0]
+        for index, shape in enumerate(shapes):
+            if shape[2:] != common:
+                raise ValueError(
+                    f'{self._where(samples[index], index)} has '
+                    f'{shape[2]} joints of {shape[3]} coordinates, by the '
+                    f'shape {shape} of its keypoint (persons, frames, '
+                    'joints, coordinates), but most samples have '
+                    f'{common[0]} of {common[1]}.'
+                )
+        for step in self.pipeline.transforms:
+            if isinstance(step, FormatGCNInput):
+                self._warn_of_dropped(samples, shapes, step.num_person)
+        coarse = [s for s in samples if s['keypoint'].dtype == np.float16]
+        if coarse:
+            largest = max(np.abs(s['keypoint']).max() for s in coarse)
+            self._warn(
+                f'stores the coordinates of {len(coarse)} samples as float16. '
+                f'At their largest, {largest:.4g}, its steps are '
+                f'{np.spacing(largest):.2g}, maybe as large as real motion '
+                'between frames, and pre-training would learn to predict '
+                'rounding noise: convert the raw data again to float32.'
+            )
+
+    def _warn_of_dropped(self, samples, shapes, num_person: int) -> None:
+        many = [i for i, shape in enumerate(shapes) if shape[0] > num_person]
+        if many:
+            self._warn(
+                f'has {len(many)} samples of more than {num_person} persons, '
+                f'the first is {sample_name(samples[many[0]], many[0])} with '
+                f'{shapes[many[0]][0]}: the pipeline drops all but the first '
+                f'{num_person} (FormatGCNInput, num_person).'
+            )
+
+    def _warn(self, text: str) -> None:
+        print_log(
+            f'{self.ann_file} {text}', logger='current', level=logging.WARNING
         )
 
-    def _check_sample(self, sample: dict, index: int) -> None:
-        where = f'{self.ann_file}: {sample_name(sample, index)}'
-        for key in REQUIRED_KEYS:
-            if key not in sample:
-                raise ValueError(
-                    f'{where} has the keys {sorted(sample)}, but lacks '
-                    f'{key!r}.'
-                )
-        keypoint = sample['keypoint']
-        if not isinstance(keypoint, np.ndarray) or keypoint.ndim != 4:
-            found = getattr(keypoint, 'shape', type(keypoint).__name__)
-            raise ValueError(
-                f'{where} needs a keypoint array of shape (persons, frames, '
-                f'joints, coordinates), found {found}.'
-            )
-        self._check_values(where, 'keypoint', keypoint)
-        if not keypoint.any():
-            raise ValueError(
-                f'{where} has no valid frame: all coordinates of its keypoint '
-                f'of shape {keypoint.shape} are zero. Remove it.'
-            )
-        score = sample.get('keypoint_score')
-        if score is not None:
-            if score.shape != keypoint.shape[:3]:
-                raise ValueError(
-                    f'{where} has a keypoint_score of shape {score.shape}, '
-                    f'expected {keypoint.shape[:3]}.'
-                )
-            self._check_values(where, 'keypoint_score', score)
-        self._check_label(where, sample['label'])
-
-    @staticmethod
-    def _check_values(where: str, key: str, values: np.ndarray) -> None:
-        finite = np.isfinite(values)
-        if not finite.all():
-            person, frame, joint = np.argwhere(~finite)[0][:3]
-            raise ValueError(
-                f'{where} has {np.size(finite) - finite.sum()} numbers in '
-                f'its {key} that are NaN or infinite, the first for person '
-                f'{person}, frame {frame}, joint {joint}. Repair or remove '
-                'the sample.'
-            )
-
-    def _check_label(self, where: str, label) -> None:
-        if self.multi_class:
-            return
-        if not isinstance(label, (int, np.integer)) or label < 0:
-            raise ValueError(
-                f'{where} has label {label!r}, expected an integer from 0.'
-            )
-        if self.num_classes is not None and label >= self.num_classes:
-            raise ValueError(
-                f'{where} has label {label}, but num_classes='
-                f'{self.num_classes} allows 0 to {self.num_classes - 1}.'
-            )
-
-    def _warn_of_float16(self, samples: Sequence[dict]) -> None:
-        count = sum(s['keypoint'].dtype == np.float16 for s in samples)
-        if count:
-            print_log(
-                f'{self.ann_file} stores the coordinates of {count} samples '
-                'as float16. At 3 m that is a step of 2 mm, as large as real '
-                'motion between frames, and pre-training would learn to '
-                'predict rounding noise: convert the raw data again to '
-                'float32.',
-                logger='current',
-                level=logging.WARNING,
-            )
+    def _with_video_prefix(self, sample: dict) -> dict:
+        folder = self.data_prefix['video']
+        paths = {
+            key: osp.join(folder, sample[key])
+            for key in ('filename', 'frame_dir')
+            if key in sample
+        }
+        return {**sample, **paths}
 
     def _draw_labelled(self, samples: list[dict]) -> list[dict]:
         count = int(self.label_ratio * len(samples))
@@ -221,7 +252,9 @@ class SkeletonDataset(PoseDataset):
                 f'samples of {osp.basename(self.ann_file)} is none.'
             )
         rng = np.random.default_rng(self.label_seed)
-        order = rng.permutation(len(samples))
+        # Over sorted names, so that the order in the file does not matter.
+        names = sample_names(samples, self.ann_file)
+        order = np.argsort(names)[rng.permutation(len(samples))]
         if self.label_balanced:
             order = self._take_turns(order, [s['label'] for s in samples])
         if self.unlabelled == 'drop':
