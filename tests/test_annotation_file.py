@@ -7,6 +7,7 @@ from mmaction.datasets import PoseDataset
 
 from mamp_mmaction.datasets import annotation_file
 from mamp_mmaction.datasets.annotation_file import (
+    check_annotation,
     read_annotations,
     summarise,
     write_annotations,
@@ -82,42 +83,104 @@ def broken(**changes):
     return {**annotation('a'), **changes}
 
 
-@pytest.mark.parametrize(
-    ('sample', 'message'),
-    [
-        (broken(keypoint=np.ones((1, 6, 20, 3))), "'a'.*float64.*float32"),
-        (broken(keypoint=[[0.0]]), "'a'.*list.*float32"),
-        (
-            broken(keypoint=np.ones((6, 20, 3), np.float32)),
-            r"'a'.*\(6, 20, 3\)",
-        ),
-        (
-            broken(keypoint=np.ones((0, 6, 20, 3), np.float32)),
-            r"'a'.*\(0, 6, 20, 3\)",
-        ),
-        (
-            broken(keypoint=np.full((1, 6, 20, 3), np.nan, np.float32)),
-            "'a'.*NaN",
-        ),
-        (broken(total_frames=5), "'a'.*total_frames is 5.*6 frames"),
-        (broken(label='run'), "'a'.*'run'.*integer"),
-        (broken(label=-1), "'a'.*-1.*integer from 0"),
-        (broken(label=2), "'a'.*label is 2.*2 classes"),
-        ({'frame_dir': 'a', 'label': 0}, "'a' lacks.*total_frames.*keypoint"),
-    ],
-)
-def test_refuses_to_write_a_broken_sample(tmp_path, sample, message):
+def keypoint(value=1.0, dtype=np.float32, shape=(1, 6, 20, 3)):
+    array = np.ones(shape, dtype)
+    array[(0, *[-1] * (len(shape) - 1))] = value
+    return array
+
+
+FAULTS = {
+    'list': (broken(keypoint=[[0.0]]), 'keypoint of list'),
+    'complex': (broken(keypoint=keypoint(dtype=complex)), 'of complex128'),
+    'boolean': (broken(keypoint=keypoint(dtype=bool)), 'keypoint of bool'),
+    'axes': (
+        broken(keypoint=keypoint(shape=(6, 20, 3))),
+        r'shape \(6, 20, 3\), expected \(persons',
+    ),
+    'nobody': (
+        broken(keypoint=np.ones((0, 6, 20, 3))),
+        r'\(0, 6, 20, 3\)',
+    ),
+    'NaN': (broken(keypoint=keypoint(np.nan)), '1 numbers.*frame 5, joint 19'),
+    'infinite': (broken(keypoint=keypoint(np.inf)), '1 numbers in its keyp'),
+    'huge': (broken(keypoint=keypoint(-1e30)), '1 numbers.*beyond 1e.06'),
+    'huge float64': (
+        broken(keypoint=keypoint(1e300, float)),
+        '1 numbers.*beyond 1e.06, the first for person 0, frame 5',
+    ),
+    'zeros': (broken(keypoint=keypoint() * 0), 'no valid frame'),
+    'frames': (broken(total_frames=5), 'total_frames 5.* 6 frames'),
+    'transposed': (
+        broken(keypoint=keypoint(shape=(9, 1, 20, 3)), total_frames=1),
+        '9 persons in 1 frames.*transpose',
+    ),
+    'score': (
+        broken(keypoint_score=np.ones((1, 6, 19))),
+        r'\(1, 6, 19\), expected \(1, 6, 20\)',
+    ),
+    'score of NaN': (
+        broken(keypoint_score=np.full((1, 6, 20), np.nan)),
+        '120 numbers in its keypoint_score',
+    ),
+    'text': (broken(label='run'), "label 'run', expected an integer"),
+    'boolean label': (broken(label=True), 'label True, expected an integer'),
+    'negative label': (broken(label=-1), '-1, expected an integer from 0'),
+    'label beyond': (broken(label=2), 'label 2, but there are 2 classes'),
+    'keys': (dict(frame_dir='a', label=0), 'lacks.*total_frames.*keypoint'),
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_fault_is_found(tmp_path, fault):
+    sample, message = FAULTS[fault]
+    with pytest.raises(ValueError, match=f'^here has .*{message}'):
+        check_annotation(sample, 'here', num_classes=2)
     path = tmp_path / 'data.pkl'
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(
+        ValueError, match=rf"data\.pkl: sample 'a' .*{message}"
+    ):
         write_annotations(path, {}, [sample], classes=['run', 'rest'])
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    'sample',
+    [
+        broken(keypoint=keypoint(8000)),  # pixels, millimetres
+        broken(keypoint=keypoint(3, np.float16)),
+        broken(keypoint=keypoint(1920, np.int32)),
+        broken(label=np.int64(1)),
+        broken(keypoint=keypoint(shape=(2, 1, 20, 3)), total_frames=1),
+    ],
+)
+def test_sound_sample_passes(sample):
+    check_annotation(sample, 'here', num_classes=2)
+
+
+def test_samples_of_several_classes():
+    for label in ([0, 1], np.array([1]), []):
+        check_annotation(broken(label=label), 'here', 2, multi_class=True)
+    with pytest.raises(ValueError, match='label 2, but there are 2'):
+        check_annotation(broken(label=[0, 2]), 'here', 2, multi_class=True)
+
+
+def test_refuses_to_write_what_rounds_motion_away(tmp_path):
+    for dtype in (np.float16, np.float64):
+        sample = broken(keypoint=keypoint(dtype=dtype))
+        with pytest.raises(ValueError, match="'a' .*float.*expected float32"):
+            write_annotations(tmp_path / 'data.pkl', {}, [sample])
 
 
 def test_refuses_ambiguous_and_unknown_names(tmp_path, content):
     path = tmp_path / 'data.pkl'
     split, annotations = content
-    with pytest.raises(ValueError, match="more than once.*'a'"):
-        write_annotations(path, split, annotations + [annotation('a')])
+    for extra, message in (
+        ([annotation('a')], "more than once.*'a'"),
+        ([broken(frame_dir=7)], "sample 3 .*lacks 'frame_dir', a string"),
+        (['text'], 'sample 3 is a str, expected a dict'),
+    ):
+        with pytest.raises(ValueError, match=rf'data\.pkl: .*{message}'):
+            write_annotations(path, split, annotations + extra)
     with pytest.raises(ValueError, match="split 'val' names 1.*'d'"):
         write_annotations(path, {'val': ['c', 'd']}, annotations)
 

@@ -95,27 +95,27 @@ def swap(function):
 
 
 FAULTS = {
-    'NaN': (put((0, 0, 3), np.nan), 'keypoint holds NaN'),
+    'NaN': (put((0, 0, 3), np.nan), 'numbers in its keypoint that are NaN'),
     'three dimensions': (swap(lambda k: k[0]), 'expected (persons, frames'),
-    'a list': (swap(np.ndarray.tolist), 'keypoint is list'),
+    'a list': (swap(np.ndarray.tolist), 'has a keypoint of list'),
     'total_frames': (
         lambda sample: sample.update(total_frames=99),
-        'total_frames is 99',
+        'has total_frames 99',
     ),
     'score': (
         lambda sample: sample.update(keypoint_score=np.ones((1, 9, 25))),
-        'keypoint_score has the shape (1, 9, 25), expected',
+        'has a keypoint_score of the shape (1, 9, 25), expected',
     ),
-    'zeros': (put(..., 0), 'all coordinates are zero'),
+    'zeros': (put(..., 0), 'has no valid frame'),
     'broken score': (
         lambda sample: sample.update(
             keypoint_score=sample['keypoint'][..., 0] * np.nan
         ),
-        'keypoint_score holds NaN, inf',
+        'numbers in its keypoint_score that are NaN',
     ),
     'label beyond': (
         lambda sample: sample.update(label=3),
-        'label is 3, but there are 3 classes',
+        'has label 3, but there are 3 classes',
     ),
     'no label': (lambda sample: sample.pop('label'), "lacks ['label']"),
 }
@@ -149,7 +149,7 @@ def test_names_joints_and_forms_are_compared(run, data):
         'both in xsub_train and xsub_val: 1 S000',
         'split is no list of names: 1 odd (NoneType)',
         "lacks ['frame_dir']",
-        'is a str, expected a dict: 1 annotation 6',
+        'is a str, expected a dict',
         'in no split: 4 7 (int), annotation 3, S005, annotation 6',
     ):
         assert part in text
@@ -182,7 +182,7 @@ WARNINGS = {
     ),
     'short': (swap(lambda k: k[:, :9]), 'fewer than 10 frames: 1 S002 (9)'),
     'transposed': (
-        swap(lambda k: k.swapaxes(0, 1)),
+        swap(lambda k: k[:, :5].swapaxes(0, 1)),
         'the axes may be in another order than (persons, frames, joints, '
         'coordinates): 1 S002',
     ),

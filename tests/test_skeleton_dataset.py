@@ -89,11 +89,63 @@ def test_balanced_label_fraction(build):
         assert counts(label_ratio=0.5, label_seed=seed) == (4, 16)
 
 
+def test_label_fraction_does_not_depend_on_the_order(build, data):
+    shuffled = dict(data, annotations=data['annotations'][::-1])
+    for balanced in (False, True):
+        options = dict(label_ratio=0.3, label_balanced=balanced)
+        first, second = (build(d, **options) for d in (data, shuffled))
+        assert names_of(first) == names_of(second)[::-1]
+
+
 def test_label_fraction_that_leaves_nothing(build, data):
     with pytest.raises(ValueError, match=r'label_ratio=0.01 of the 30 .*none'):
         build(data, split='xsub_train', label_ratio=0.01)
     with pytest.raises(ValueError, match='label_ratio=0'):
         build(data, label_ratio=0)
+
+
+def change(**values):
+    return lambda data: data['annotations'][7].update(values)
+
+
+def remove(key):
+    return lambda data: data['annotations'][7].pop(key)
+
+
+FAULTS = {
+    'no keypoint': (remove('keypoint'), r"'S007' .*lacks \['keypoint'\]"),
+    'no label': (remove('label'), r"'S007' .*lacks \['label'\]"),
+    'no name': (remove('frame_dir'), "sample 7 .*lacks 'frame_dir'"),
+    'no dict': (
+        lambda data: data['annotations'].insert(7, 'text'),
+        'sample 7 is a str, expected a dict',
+    ),
+    'nothing': (lambda data: data['annotations'].clear(), 'no annotations'),
+    'one name': (change(frame_dir='S006'), "more than once.*'S006'"),
+    'no array': (change(keypoint=[0.0]), "'S007' has a keypoint of list"),
+    'huge': (
+        change(keypoint=np.full((1, 20, 25, 3), 1e30)),
+        "'S007' .*beyond",
+    ),
+    'frames': (change(total_frames=19), "'S007' has total_frames 19.*20"),
+    'other joints': (
+        change(keypoint=np.ones((1, 20, 17, 3))),
+        "'S007' has 17 joints of 3 .* most samples have 25 of 3",
+    ),
+    'label': (change(label=5), "'S007' has label 5.*5 classes"),
+    'split': (
+        lambda data: data['split']['xsub_train'].append('S999'),
+        "xsub_train' lists 1 .*such as 'S999'",
+    ),
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_broken_file_is_refused(build, data, fault):
+    spoil, message = FAULTS[fault]
+    spoil(data)
+    with pytest.raises(ValueError, match=rf'ann\.pkl: .*{message}'):
+        build(data, split='xsub_train', num_classes=5)
 
 
 def test_unknown_split(build, data):
@@ -105,12 +157,6 @@ def test_unknown_split(build, data):
         build(data['annotations'], split='xsub_train')
 
 
-def test_split_without_annotation(build, data):
-    data['split']['xsub_val'].append('S999')
-    with pytest.raises(ValueError, match="such as 'S999'"):
-        build(data, split='xsub_val')
-
-
 def test_missing_file():
     with pytest.raises(FileNotFoundError, match='nowhere.pkl'):
         DATASETS.build(
@@ -118,66 +164,72 @@ def test_missing_file():
         )
 
 
-@pytest.mark.parametrize('key', ['keypoint', 'label'])
-def test_missing_key(build, data, key):
-    del data['annotations'][7][key]
-    with pytest.raises(ValueError, match=f"'S007' .*lacks '{key}'"):
-        build(data)
+def test_integers_of_numpy_are_labels(build, data):
+    for sample in data['annotations']:
+        sample['label'] = np.int64(sample['label'])
+    packed = build(data, pipeline=[dict(type='PackActionInputs')])
+    info = packed.get_data_info(3)
+    assert type(info['label']) is int
+    assert packed.prepare_data(3)['data_samples'].gt_label.item() == 3
 
 
-def test_missing_name(build, data):
-    del data['annotations'][7]['frame_dir']
-    with pytest.raises(ValueError, match="lacks 'frame_dir'"):
-        build(data, split='xsub_train')
+def test_class_names_become_metainfo(build, data):
+    data['classes'] = ['sit', 'stand', 'wave', 'nod', 'rest']
+    assert build(data).metainfo['classes'] == tuple(data['classes'])
+    named = build(data, metainfo=dict(classes=['a', 'b']))
+    assert named.metainfo['classes'] == ['a', 'b']
 
 
-@pytest.mark.parametrize(
-    'change, message',
-    [
-        (lambda k: k[0], r'found \(20, 25, 3\)'),
-        (lambda k: k.tolist(), 'found list'),
-        (lambda k: k * 0, 'has no valid frame'),
-    ],
-)
-def test_broken_keypoint(build, data, change, message):
-    sample = data['annotations'][7]
-    sample['keypoint'] = change(sample['keypoint'])
-    with pytest.raises(ValueError, match=f"'S007' .*{message}"):
-        build(data)
+def test_skeletons_and_videos_in_folders(build, data, tmp_path):
+    for sample in data['annotations']:
+        skeleton = dict(keypoint=sample.pop('keypoint'))
+        write(tmp_path / f'{sample["frame_dir"]}.pkl', skeleton)
+    prefix = dict(skeleton=str(tmp_path))
+    dataset = build(data, split='xsub_val', data_prefix=prefix)
+    assert dataset.get_data_info(0)['keypoint'].shape == (1, 20, 25, 3)
+
+    path = write(tmp_path / 'S031.pkl', dict(keypoint=np.full(3, np.nan)))
+    with pytest.raises(ValueError, match=rf'{path} has a keypoint of the sh'):
+        dataset.get_data_info(1)
+
+    for sample in data['annotations']:
+        sample['keypoint'] = np.ones((1, 20, 25, 3), np.float32)
+    videos = build(data, split='xsub_val', data_prefix=dict(video='videos'))
+    assert videos.get_data_info(0)['frame_dir'] == 'videos/S030'
 
 
-@pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_not_a_number(build, data, value):
-    data['annotations'][7]['keypoint'][0, 4, 9, 1] = value
-    with pytest.raises(ValueError, match=r"'S007' .*frame 4, joint 9"):
-        build(data)
-
-
-def test_broken_score(build, data):
-    sample = data['annotations'][7]
-    sample['keypoint_score'] = np.ones((1, 20, 24))
-    with pytest.raises(ValueError, match=r"'S007' .*\(1, 20, 24\).*25"):
-        build(data)
-
-
-@pytest.mark.parametrize('label', [5, -1, 1.5, 'wave'])
-def test_label_out_of_range(build, data, label):
-    data['annotations'][7]['label'] = label
-    with pytest.raises(ValueError, match=f"'S007' has label '?{label}"):
-        build(data, num_classes=5)
-
-
-def test_float16_is_warned_of_once(build, data, monkeypatch):
+@pytest.fixture
+def logged(monkeypatch):
     logged = []
     monkeypatch.setattr(
         skeleton_dataset, 'print_log', lambda text, **_: logged.append(text)
     )
+    return logged
+
+
+def test_float16_is_warned_of_once(build, data, logged):
     build(data)
     assert not logged
     for sample in data['annotations'][:3]:
-        sample['keypoint'] = sample['keypoint'].astype(np.float16)
+        sample['keypoint'] = sample['keypoint'].astype(np.float16) * 0 + 900
     build(data)
-    assert len(logged) == 1 and '3 samples as float16' in logged[0]
+    (text,) = logged  # the steps of numbers in pixels are told in pixels
+    assert (
+        '3 samples as float16. At their largest, 900, its steps are 0.5'
+        in text
+    )
+
+
+def test_dropped_persons_are_warned_of(build, data, logged):
+    sample = data['annotations'][7]
+    sample['keypoint'] = sample['keypoint'].repeat(3, axis=0)
+    build(data, pipeline=[dict(type='FormatGCNInput', num_person=3)])
+    assert not logged
+    build(data, pipeline=[dict(type='FormatGCNInput', num_person=2)])
+    (text,) = logged
+    assert (
+        "1 samples of more than 2 persons, the first is sample 'S007'" in text
+    )
 
 
 def test_unlabelled_samples_may_stay(build, data):
@@ -196,6 +248,7 @@ def test_unlabelled_samples_may_stay(build, data):
     [
         (dict(unlabelled='hide'), "neither 'drop' nor 'keep'"),
         (dict(unlabelled='keep', multi_class=True), 'one class a sample'),
+        (dict(label_balanced=True, multi_class=True), 'one class a sample'),
     ],
 )
 def test_bad_use_of_unlabelled_samples(build, data, options, message):

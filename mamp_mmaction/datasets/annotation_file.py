@@ -106,8 +106,6 @@ def read_annotations(path: str | Path) -> dict | list:
     content = load_plain_pickle(path)
     if not isinstance(content, list):
         _check_content(path, content)
-    if not (content if isinstance(content, list) else content['annotations']):
-        raise ValueError(f'{path}: holds no annotations, not even one.')
     return content
 
 

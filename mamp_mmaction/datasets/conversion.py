@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from ..utils import available_cores
-from .annotation_file import _check_annotation, summarise, write_annotations
+from .annotation_file import check_annotation, summarise, write_annotations
 from .progress import track
+from .sample_name import sample_name
 
 # Files that a worker fetches at once: enough to hide what a transfer costs,
 # few enough that the workers finish together.
@@ -172,9 +173,9 @@ def _attempt(
         return None, str(error)
     try:
         for annotation in content.annotations:
-            _check_annotation(annotation, None)
+            check_annotation(annotation, f'{file}: {sample_name(annotation)}')
     except ValueError as error:
-        return None, f'{file}: {error}'
+        return None, str(error)
     return content, None
 
 

@@ -99,6 +99,11 @@ class SkeletonDataset(PoseDataset):
             ValueError: If the file, the split or an annotation is broken.
         """
         data = read_annotations(self.ann_file)
+        every = data if isinstance(data, list) else data['annotations']
+        if not every:
+            raise ValueError(f'{self.ann_file}: holds no annotations.')
+        if isinstance(data, dict) or self.label_ratio < 1:
+            sample_names(every, self.ann_file)
         samples = self._select_split(data)
         self._take_classes(data)
         for index, sample in enumerate(samples):

@@ -44,34 +44,12 @@ def _as_name(value) -> str:
 
 def find_fault(sample, name: str, classes: list | None) -> str | None:
     """Return what the data set would refuse in an annotation, else None."""
-    import numpy as np
+    from mamp_mmaction.datasets.annotation_file import check_annotation
 
-    from mamp_mmaction.datasets.annotation_file import _check_annotation
-
-    if not isinstance(sample, dict):
-        return f'is a {type(sample).__name__}, expected a dict'
-    keypoint = sample.get('keypoint')
-    if getattr(keypoint, 'dtype', np.dtype(bool)).kind == 'f':
-        # Other types of floating-point numbers are only warned of.
-        with np.errstate(over='ignore'):
-            sample = {**sample, 'keypoint': keypoint.astype(np.float32)}
     try:
-        _check_annotation(sample, classes)
+        check_annotation(sample, name, classes and len(classes))
     except ValueError as error:
-        return str(error).removeprefix(f'sample {name!r}').lstrip(': ')
-    if not keypoint.any():
-        return 'all coordinates are zero'
-    score = sample.get('keypoint_score')
-    shape = getattr(score, 'shape', None)
-    if score is not None and shape != keypoint.shape[:3]:
-        return (
-            f'keypoint_score has the shape {shape}, expected '
-            f'{keypoint.shape[:3]}'
-        )
-    if score is not None and (
-        score.dtype.kind not in 'iuf' or not np.isfinite(score).all()
-    ):
-        return 'keypoint_score holds NaN, infinite values or no numbers'
+        return str(error).removeprefix(name).lstrip()
     return None
 
 
