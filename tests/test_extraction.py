@@ -394,7 +394,7 @@ def test_tool_on_aagcn_without_weights(tmp_path):
         data['split'][split] = data['split']['xsub_val']
     loader = loader_config(tmp_path, [], data)
     config = next(CONFIGS.glob('aagcn/*-scratch-*'))
-    run_successfully(
+    said = run_successfully(
         *(TOOL, config, 'none', 'out.npz', '--device', 'cpu'),
         '--cfg-options',
         f'val_dataloader.dataset.ann_file={loader["dataset"]["ann_file"]}',
@@ -402,6 +402,7 @@ def test_tool_on_aagcn_without_weights(tmp_path):
         'val_dataloader.persistent_workers=False',
     )
     assert read('out.npz')['features'].shape == (2, 16)
+    assert 'MultiScaleDeformableAttention' not in said
 
 
 def test_tool_on_posec3d(tmp_path, tool):

@@ -1,5 +1,6 @@
 """Classifiers of features, and tools/probe_features.py."""
 
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -154,6 +155,14 @@ def test_leaving_one_out_is_training_on_the_others(tool, capsys):
     assert 0 < right[0] < len(y)
     shares = [f'{100 * share / len(y):.1f} %' for share in right]
     assert probed(tool, capsys, 'mine.npz') == [['mine', '36', *shares]]
+
+
+def test_what_needs_scikit_learn_says_so(tool, monkeypatch):
+    write_features('mine.npz')
+    monkeypatch.setitem(sys.modules, 'sklearn.model_selection', None)
+    with pytest.raises(SystemExit, match=r'mamp-mmaction\[probes\].*--val'):
+        tool.main(['mine.npz'])
+    tool.main(['mine.npz', '--val', 'mine.npz'])
 
 
 def test_a_validation_set_is_what_counts(tool, capsys):

@@ -73,6 +73,9 @@ def repair_toolbox() -> None:
     Call it before ``mmaction.models`` is imported. A second call changes
     nothing.
     """
+    # Of mmcv-lite about detectors, and of mmengine about itself.
+    for message in ('Fail to import ``MultiScale', 'pkg_resources is depr'):
+        warnings.filterwarnings('ignore', message)
     for is_needed, repair in _REPAIRS:
         if is_needed():
             repair()
