@@ -223,7 +223,7 @@ class MAMP(MaskedMotionPrediction, BaseModel):
         if self.compile_cfg is not None:
             encoder = self.backbone
             if self.masked_patches is None:
-                encoder = self.backbone.blocks
+                encoder = getattr(encoder, 'blocks', encoder)
             for module in (encoder, self.neck):
                 module.compile(**self.compile_cfg)
 
