@@ -95,10 +95,16 @@ def register_layout(
         SkeletonLayout: The new entry.
 
     Raises:
-        ValueError: If a joint comes twice, a joint named as parent or origin
-            or counterpart is missing, the bones or the graph's edges are no
-            tree, or another layout has the name.
+        ValueError: If a row is not as told, a joint comes twice, one named
+            as parent, origin or counterpart is missing, the bones or the
+            graph's edges are no tree, or another layout has the name.
     """
+    for row in joints:
+        if isinstance(row, str) or len(row) not in (2, 3):
+            raise ValueError(
+                f'layout {name!r} describes a joint by {row!r}: expected its '
+                "name, its bone's parent and perhaps its neighbour."
+            )
     names = tuple(row[0] for row in joints)
     twice = sorted({joint for joint in names if names.count(joint) > 1})
     if twice:

@@ -124,6 +124,8 @@ def test_a_layout_of_ones_own():
         ((*ARM, ('right_foot', 'hand')), "'left_foot' as counterpart"),
         (ARM[:1], "names 'elbow' as parent"),
         ((('hip', 'hip'),), "names 'elbow' as origin"),
+        (('hand',), "a joint by 'hand'"),
+        ((('hand',),), 'a joint by .*hand'),
         ((), 'has no joints'),
     ],
 )
