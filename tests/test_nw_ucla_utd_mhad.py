@@ -96,7 +96,7 @@ def beyond_float32(path):
     ('change', 'message'),
     [
         (other_joints, 'have|has the shape .*19.*, expected'),
-        (beyond_float32, 'NaN or infinite'),
+        (beyond_float32, 'NaN, infinite or beyond'),
         (lambda path: path.write_bytes(path.read_bytes()[:300]), 'be read'),
         (lambda path: path.write_text(''), 'be read'),
         (lambda path: path.write_text('{"label": 1}'), 'be read'),

@@ -322,26 +322,21 @@ def select_parts(
 
 def _check_sample(src: Path, sample: dict, num_classes: int) -> None:
     """Raise ValueError unless an archive can hold a sample."""
-    import numpy as np
+    from mamp_mmaction.datasets.annotation_file import check_annotation
 
     where = f'{src}: sample {sample["frame_dir"]!r}'
-    keypoint = sample.get('keypoint')
-    shape = getattr(keypoint, 'shape', None)
-    if shape is None or shape[2:] != (NUM_JOINTS, NUM_COORDS):
+    check_annotation(sample, where, num_classes)
+    keypoint = sample['keypoint']
+    if keypoint.shape[2:] != (NUM_JOINTS, NUM_COORDS):
         raise ValueError(
-            f'{where}: keypoint has the shape {shape}, expected (persons, '
-            f'frames, {NUM_JOINTS} joints, {NUM_COORDS} coordinates).'
+            f'{where}: keypoint has the shape {keypoint.shape}, expected '
+            f'(persons, frames, {NUM_JOINTS} joints, {NUM_COORDS} '
+            'coordinates).'
         )
-    if keypoint.dtype.kind != 'f' or not np.isfinite(keypoint).all():
+    if keypoint.dtype.kind != 'f':
         raise ValueError(
-            f'{where}: keypoint is {keypoint.dtype}, perhaps with NaN or '
-            'infinity; expected finite floating-point numbers.'
-        )
-    label = sample.get('label')
-    whole = isinstance(label, (int, np.integer))
-    if not whole or not 0 <= label < num_classes:
-        raise ValueError(
-            f'{where}: label is {label!r}, expected 0 to {num_classes - 1}.'
+            f'{where}: keypoint is {keypoint.dtype}, expected floating-point '
+            'numbers.'
         )
 
 
