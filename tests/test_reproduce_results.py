@@ -25,7 +25,7 @@ def calls(results, monkeypatch):
     def note(command, log, threads):
         calls.append(' '.join(map(str, command)))
 
-    monkeypatch.setattr(results, 'run_python', note)
+    monkeypatch.setattr(results, 'run_tool', note)
     return calls
 
 
@@ -68,7 +68,7 @@ def test_what_was_cut_off_goes_on(results, cell, monkeypatch):
         calls.append(' '.join(map(str, command)))
         raise ChildProcessError('out of memory')
 
-    monkeypatch.setattr(results, 'run_python', fail)
+    monkeypatch.setattr(results, 'run_tool', fail)
     cell = replace(cell, start='start')
     for name in ('start', 'mine'):
         (FOLDER / name).mkdir(parents=True)
@@ -82,11 +82,11 @@ def test_what_was_cut_off_goes_on(results, cell, monkeypatch):
     assert ['--resume' in call for call in calls] == [False, True]
 
 
-def test_a_script_that_fails_is_an_error_with_its_last_words(results):
-    Path('fail.py').write_text('import sys; sys.exit("no memory is left")')
+def test_a_tool_that_fails_is_an_error_with_its_last_words(results):
     log = FOLDER / 'console.log'
-    with pytest.raises(OSError, match='(?s)status 1.*no memory.*console.log'):
-        results.run_python(['fail.py'], log, 1)
+    with pytest.raises(OSError, match=r'(?s)nil failed .* 1:.*train.*console'):
+        results.run_tool(['nil'], log, 1)
+    assert "no tool 'nil'" in log.read_text()
 
 
 @pytest.mark.parametrize(

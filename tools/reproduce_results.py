@@ -23,12 +23,10 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean, stdev
 
-TOOLS = Path(__file__).resolve().parent
-CONFIGS = TOOLS.parent / 'configs'
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 TITLES = {
     'mamp': 'MAMP transformer',
     'stgcn': 'ST-GCN',
@@ -238,7 +236,7 @@ def train(cell: Cell, work_dir: Path, threads: int) -> bool:
     options = dict(load_from=weights, **options)
     command += ['--cfg-options', *(f'{k}={v}' for k, v in options.items())]
     began = time.monotonic()
-    run_python(command, folder / 'console.log', threads)
+    run_tool(command, folder / 'console.log', threads)
     seconds = round(time.monotonic() - began)
     write_record(folder, asked=asked, finished=True, seconds=seconds)
     return True
@@ -258,16 +256,12 @@ def write_record(folder: Path, **record) -> None:
         temporary.write_text(json.dumps(record, indent=2))
 
 
-def run_python(command: Sequence, log: Path, threads: int) -> None:
-    """Run a script, or ``train``, with its output at the end of a file."""
+def run_tool(command: Sequence, log: Path, threads: int) -> None:
+    """Run a tool and its arguments, with its output at the end of a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    script, *arguments = map(str, command)
-    if script == 'train':
-        (toolbox,) = find_spec('mmaction').submodule_search_locations
-        script = str(Path(toolbox, '.mim', 'tools', 'train.py'))
     with log.open('a') as output:
         code = subprocess.run(
-            [sys.executable, script, *arguments],
+            [sys.executable, '-m', 'mamp_mmaction', *map(str, command)],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=dict(os.environ, OMP_NUM_THREADS=str(threads)),
@@ -275,7 +269,7 @@ def run_python(command: Sequence, log: Path, threads: int) -> None:
     if code:
         tail = '\n'.join(log.read_text().splitlines()[-15:])
         raise ChildProcessError(
-            f'{script} failed with exit status {code}:\n{tail}\n'
+            f'{command[0]} failed with exit status {code}:\n{tail}\n'
             f'The whole output is in {log}.'
         )
 
@@ -500,12 +494,8 @@ def reproduce(args: argparse.Namespace) -> None:
                     '--ann-file.'
                 )
             options = [f'--{key}={x}' for key, x in budget.toy.items()]
-            command = [
-                TOOLS / 'data' / 'make_toy_dataset.py',
-                ann_file,
-                *options,
-            ]
-            run_python(command, folder / 'data.log', cores)
+            command = ['data/make_toy_dataset', ann_file, *options]
+            run_tool(command, folder / 'data.log', cores)
         jobs = args.jobs or (1 if torch.cuda.is_available() else cores)
         print(f'{len(cells)} trainings, {jobs} at a time:', flush=True)
         run_all(cells, folder, jobs, max(cores // jobs, 1))
