@@ -20,7 +20,7 @@ def free_port():
         return str(unused.getsockname()[1])
 
 
-def run_python(*arguments, cwd=None, path=(ROOT,), timeout=90, **environment):
+def run_python(*arguments, cwd=None, path=(ROOT,), timeout=240, **environment):
     """Run Python to its end, with this repository's package.
 
     Args:
