@@ -3,14 +3,15 @@
 import json
 import math
 import os
-import subprocess
+import runpy
 import sys
+import traceback
 from pathlib import Path
 
 import mmaction
 import pytest
 import torch
-from processes import TORCHRUN
+from processes import ROOT, TORCHRUN, free_port, run_successfully
 
 TESTS = Path(__file__).parent
 CONFIGS = TESTS.parent / 'configs'
@@ -77,23 +78,56 @@ class Project:
         text += LOADERS.format(train=train, data=self.data) + extra
         (self.folder / f'{name}.py').write_text(text)
 
-    def run(self, script, config, *args, launcher=()):
-        command = [sys.executable, *launcher, str(SCRIPTS / script)]
-        command += [f'{config}.py', *map(str, args)]
-        paths = [str(TESTS), os.environ.get('PYTHONPATH', '')]
-        result = subprocess.run(
-            command,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            env=dict(
-                os.environ,
-                OMP_NUM_THREADS='1',
-                PYTHONPATH=os.pathsep.join(filter(None, paths)),
-            ),
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout + result.stderr
+    def run(self, script, config, *args, processes=1):
+        """Run a script as `python SCRIPT` does, in forks of this process.
+
+        They need not import anything, which costs most of such a run.
+        """
+        argv = [str(SCRIPTS / script), f'{config}.py', *map(str, args)]
+        environment = {}
+        if processes > 1:
+            argv += ['--launcher', 'pytorch']
+            environment = dict(
+                MASTER_ADDR='127.0.0.1',
+                MASTER_PORT=free_port(),
+                WORLD_SIZE=str(processes),
+            )
+        log = self.folder / 'log.txt'
+        children = []
+        for rank in map(str, range(processes)):
+            child = os.fork()
+            if not child:
+                os.environ.update(environment, RANK=rank, LOCAL_RANK=rank)
+                self._be(argv, log)
+            children.append(child)
+        statuses = [os.waitpid(child, 0)[1] for child in children]
+        assert not any(statuses), log.read_text()
+        return log.read_text()
+
+    def start(self, *command):
+        """Run a command in a process of its own."""
+        run_successfully(*command, cwd=self.folder, path=(ROOT, TESTS))
+
+    def _be(self, argv, log):
+        """Become the script; never returns."""
+        status = 1
+        try:
+            # All that it prints, also below Python, in one file.
+            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            for stream in (1, 2):
+                os.dup2(output, stream)
+            sys.stdout, sys.stderr = (
+                os.fdopen(stream, 'w', buffering=1, closefd=False)
+                for stream in (1, 2)
+            )
+            os.chdir(self.folder)
+            sys.argv = argv
+            runpy.run_path(argv[0], run_name='__main__')
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
 
     def work_dir(self, config):
         return self.folder / 'work_dirs' / config
@@ -118,10 +152,10 @@ def rates(scalars):
 
 def test_pretraining_stops_tests_and_resumes(project):
     project.write_config('pretrain', PRETRAIN)
-    project.run(
-        'train.py',
-        'pretrain',
-        *('--cfg-options', 'train_cfg.max_epochs=2', 'param_scheduler.end=4'),
+    # As a user does; nothing but the config loads the package.
+    project.start(
+        *(SCRIPTS / 'train.py', 'pretrain.py', '--cfg-options'),
+        *('train_cfg.max_epochs=2', 'param_scheduler.end=4'),
     )
     first = project.scalars('pretrain')
     checkpoint = project.work_dir('pretrain') / 'epoch_2.pth'
@@ -176,14 +210,14 @@ custom_imports = dict(imports=['mamp_mmaction', 'rank_dump_hook'])
     hook = "custom_hooks = [dict(type='LinearProbeHook')] + " + hook[15:]
     project.write_config('probe', PROBE, dump + hook)
 
-    launch = dict(launcher=TORCHRUN)
     one_epoch = ('--cfg-options', 'train_cfg.max_epochs=2')
-    parallel = ('--launcher', 'pytorch', *one_epoch)
-    project.run('train.py', 'pretrain', *parallel, **launch)
-    checkpoint = project.work_dir('pretrain') / 'epoch_2.pth'
-    project.run(
-        'train.py', 'probe', *parallel, f'load_from={checkpoint}', **launch
+    project.start(
+        *(*TORCHRUN, '-m', 'mamp_mmaction', 'train', 'pretrain.py'),
+        *('--launcher', 'pytorch', *one_epoch),
     )
+    checkpoint = project.work_dir('pretrain') / 'epoch_2.pth'
+    load = f'load_from={checkpoint}'
+    project.run('train.py', 'probe', *one_epoch, load, processes=2)
 
     def weights(config, rank, moment):
         path = project.work_dir(config) / f'rank{rank}_{moment}.pth'

@@ -10,7 +10,6 @@ import faulthandler
 import gc
 import os
 import signal
-import socket
 import sys
 import time
 
@@ -19,14 +18,9 @@ import torch._dynamo  # else imported anew in each fork
 import torch.distributed as dist
 from mmengine.dist import broadcast_object_list, init_dist
 from mmengine.model import MMDistributedDataParallel
+from processes import free_port
 
 import mamp_mmaction  # noqa: F401
-
-
-def free_port():
-    with socket.socket() as unused:
-        unused.bind(('127.0.0.1', 0))
-        return unused.getsockname()[1]
 
 
 def work():
@@ -49,7 +43,7 @@ def work():
 def start(seconds):
     """Fork both ranks; returns the rank in a fork, the statuses here."""
     os.environ.update(
-        MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()), WORLD_SIZE='2'
+        MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), WORLD_SIZE='2'
     )
     children = []
     for rank in ('0', '1'):
