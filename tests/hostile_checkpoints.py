@@ -47,7 +47,7 @@ def write_hostile_checkpoints(folder, markers):
         must name (None where the format itself is refused) and the marker.
     """
     written = {}
-    for kind, (write, named) in _KINDS.items():
+    for kind, (write, named) in KINDS.items():
         path, marker = folder / f'{kind}.pth', markers / kind
         write(path, marker)
         written[kind] = (path, named, marker)
@@ -146,7 +146,7 @@ def _tar(path, marker):
 
 
 _SYSTEM = f'{os.system.__module__}.system'  # posix or nt
-_KINDS = {
+KINDS = {
     'os_system': (_checkpoint(_system), _SYSTEM),
     'subprocess': (
         _checkpoint(lambda m: Call(subprocess.call, ['touch', str(m)])),
