@@ -40,7 +40,7 @@ def _restore_numpy_inf() -> None:
 
 
 def _silence_imports() -> None:
-    """Hide what mmcv-lite and mmengine say about themselves."""
+    """Hide what mmcv-lite says of detectors, and mmengine of itself."""
     for message in ('Fail to import ``MultiScale', 'pkg_resources is depr'):
         warnings.filterwarnings('ignore', message)
 
@@ -73,9 +73,6 @@ def repair_toolbox() -> None:
     Call it before ``mmaction.models`` is imported. A second call changes
     nothing.
     """
-    # Of mmcv-lite about detectors, and of mmengine about itself.
-    for message in ('Fail to import ``MultiScale', 'pkg_resources is depr'):
-        warnings.filterwarnings('ignore', message)
     for is_needed, repair in _REPAIRS:
         if is_needed():
             repair()
