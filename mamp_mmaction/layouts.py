@@ -56,14 +56,21 @@ class SkeletonLayout:
 #: Every known layout by its name.
 LAYOUTS = {}
 
+# The second Kinect's names for joints that the first has, too.
+SYNONYMS = {
+    'spine_base': 'hip_center',
+    'spine_mid': 'spine',
+    'spine_shoulder': 'shoulder_center',
+}
+
 
 def get_layout(name: str) -> SkeletonLayout:
     """Return the layout of this name.
 
     Args:
         name (str): ``'nturgb+d'``, ``'coco'``, ``'openpose'``,
-            ``'msr_action3d'``, ``'nw_ucla'``, ``'utd_mhad'`` or one added by
-            :func:`register_layout`.
+            ``'kinect_v1'`` (also ``'nw_ucla'``), ``'msr_action3d'``,
+            ``'utd_mhad'`` or one added by :func:`register_layout`.
 
     Raises:
         ValueError: There is no such layout.
@@ -151,6 +158,36 @@ def register_layout(
             f'{LAYOUTS[name].num_joints} joints: choose another name.'
         )
     return layout
+
+
+def joint_indices(source: str, target: str) -> list[int]:
+    """Where a layout has the joints of another, matched by their names.
+
+    Args:
+        source (str): Name of the layout that has them.
+        target (str): Name of the layout whose joints are wanted. Joints that
+            the first and the second Kinect name differently are the same.
+
+    Returns:
+        list[int]: Places in ``source``, in the order of ``target``, so that
+        ``keypoint[..., indices, :]`` is a skeleton of ``target``.
+
+    Raises:
+        ValueError: If a layout is unknown, or ``source`` lacks joints, which
+            are listed.
+    """
+    have, wanted = (
+        [SYNONYMS.get(name, name) for name in get_layout(layout).joint_names]
+        for layout in (source, target)
+    )
+    places = {name: place for place, name in enumerate(have)}
+    lacking = [name for name in wanted if name not in places]
+    if lacking:
+        raise ValueError(
+            f'layout {source!r} lacks joints of layout {target!r}: '
+            f'{", ".join(lacking)}.'
+        )
+    return [places[name] for name in wanted]
 
 
 def _check_tree(
@@ -316,7 +353,7 @@ _LIMBS = [
     for joint in limb.split()
 ]
 for _name, _trunk in (
-    ('nw_ucla', ('hip_center', 'spine', 'shoulder_center', 'head')),
+    ('kinect_v1', ('hip_center', 'spine', 'shoulder_center', 'head')),
     ('utd_mhad', ('head', 'shoulder_center', 'spine', 'hip_center')),
 ):
     register_layout(
@@ -324,3 +361,4 @@ for _name, _trunk in (
         origin='spine',
         joints=[(joint, _PARENTS[joint]) for joint in (*_trunk, *_LIMBS)],
     )
+LAYOUTS['nw_ucla'] = LAYOUTS['kinect_v1']

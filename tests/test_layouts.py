@@ -3,7 +3,12 @@ import pytest
 from mmaction.datasets.transforms import JointToBone
 from mmaction.models.utils import Graph
 
-from mamp_mmaction.layouts import LAYOUTS, get_layout, register_layout
+from mamp_mmaction.layouts import (
+    LAYOUTS,
+    get_layout,
+    joint_indices,
+    register_layout,
+)
 
 TOOLBOX_LAYOUTS = ('nturgb+d', 'coco', 'openpose')
 ALL_LAYOUTS = sorted(LAYOUTS)
@@ -79,6 +84,38 @@ def test_joints_that_recipes_name_by_number():
     assert (msr.num_joints, msr.origin) == (20, 3)
     assert ntu.joint_names[4] == 'left_shoulder'
     assert msr.joint_names[12] == 'right_hand'
+
+
+# Typed from the first Kinect's documentation.
+KINECT_V1 = (
+    'hip_center spine shoulder_center head left_shoulder left_elbow '
+    'left_wrist left_hand right_shoulder right_elbow right_wrist right_hand '
+    'left_hip left_knee left_ankle left_foot right_hip right_knee '
+    'right_ankle right_foot'
+)
+
+
+@pytest.mark.parametrize('source', ['msr_action3d', 'nw_ucla', 'utd_mhad'])
+def test_the_first_kinects_joints_are_found_by_name(source):
+    assert ' '.join(get_layout('kinect_v1').joint_names) == KINECT_V1
+    there = joint_indices(source, 'kinect_v1')
+    names = get_layout(source).joint_names
+    assert ' '.join(names[i] for i in there) == KINECT_V1
+    back = joint_indices('kinect_v1', source)
+    assert [there[i] for i in back] == list(range(20))
+
+
+def test_the_second_kinect_has_all_joints_of_the_first():
+    # By hand: NTU RGB+D has its spine_shoulder, neck and head at 20, 2, 3.
+    assert joint_indices('nturgb+d', 'kinect_v1') == [
+        *(0, 1, 20, 3),
+        *range(4, 20),
+    ]
+    lacking = 'neck, left_hand_tip, left_thumb, right_hand_tip, right_thumb'
+    with pytest.raises(
+        ValueError, match=f"'kinect_v1' lacks .* 'nturgb.d': {lacking}[.]$"
+    ):
+        joint_indices('kinect_v1', 'nturgb+d')
 
 
 def test_unknown_layout_names_the_known_ones():

@@ -13,6 +13,7 @@ from synthetic import data_set, write
 from mamp_mmaction.datasets import (
     CenterSkeleton,
     DropScore,
+    MapJoints,
     MotionAwareMask,
     RandomRotate3D,
     ScaleToImage,
@@ -24,6 +25,7 @@ from mamp_mmaction.datasets.transforms.skeleton_stream import STREAMS
 from mamp_mmaction.datasets.transforms.temporal_crop_resize import (
     resize_frames,
 )
+from mamp_mmaction.layouts import get_layout
 
 
 def sequence(persons=2, frames=50, joints=25, channels=3, name='S001A001'):
@@ -288,6 +290,38 @@ def test_without_the_score_there_are_two_channels():
     np.testing.assert_array_equal(without, with_score[..., :2])
 
 
+def test_joints_are_mapped_by_name_with_score_and_absent_persons():
+    raw = sequence()
+    raw['keypoint'][1, 10:20] = 0
+    names = get_layout('nturgb+d').joint_names
+    raw['keypoint_score'] = np.tile(np.arange(25.0), (2, 50, 1))
+    before = raw['keypoint'].copy()
+    out = MapJoints('nturgb+d', 'kinect_v1')(raw)
+    synonyms = dict(hip_center=0, spine=1, shoulder_center=20)
+    for place, name in enumerate(get_layout('kinect_v1').joint_names):
+        source = synonyms.get(name)
+        source = names.index(name) if source is None else source
+        assert (out['keypoint_score'][:, :, place] == source).all()
+        np.testing.assert_array_equal(
+            out['keypoint'][:, :, place], before[:, :, source]
+        )
+    assert out['keypoint'].shape == (2, 50, 20, 3)
+    assert not out['keypoint'][1, 10:20].any()
+    # The same body as before, in its own joints' terms.
+    centred = CenterSkeleton(get_layout('kinect_v1').origin)(out)
+    assert not centred['keypoint'][0, 0, 1].any()
+    assert not centred['keypoint'][1, 10:20].any()
+
+
+def test_mapped_joints_must_be_there():
+    step = MapJoints('msr_action3d', 'kinect_v1')
+    message = "'S001A001' has 25 joints.*'msr_action3d' to 'kinect_v1'.* 20"
+    with pytest.raises(ValueError, match=message):
+        step(sequence())
+    with pytest.raises(ValueError, match="'coco' lacks .*hip_center"):
+        MapJoints('coco', 'kinect_v1')
+
+
 @pytest.mark.parametrize(
     'transform',
     [
@@ -296,6 +330,7 @@ def test_without_the_score_there_are_two_channels():
         TemporalCropResize(),
         TemporalCropResize(test_mode=True),
         RandomRotate3D(),
+        MapJoints('nturgb+d', 'kinect_v1'),
         *(SkeletonStream(stream) for stream in STREAMS),
     ],
     ids=repr,

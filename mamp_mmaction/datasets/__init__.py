@@ -2,6 +2,7 @@ from .skeleton_dataset import SkeletonDataset
 from .transforms import (
     CenterSkeleton,
     DropScore,
+    MapJoints,
     MotionAwareMask,
     RandomRotate3D,
     ScaleToImage,
@@ -12,6 +13,7 @@ from .transforms import (
 __all__ = [
     'CenterSkeleton',
     'DropScore',
+    'MapJoints',
     'MotionAwareMask',
     'RandomRotate3D',
     'ScaleToImage',

@@ -319,7 +319,8 @@ def find_layout(given: str | None, num_joints: int):
             return fitting[
                 0
             ], f'{name}, the only known one of {num_joints} joints'
-        names = ' and '.join(v.name for v in fitting) or 'no known layout'
+        names = [k for k, v in LAYOUTS.items() if v in fitting]
+        names = ' and '.join(names) or 'no known layout'
         return None, f'{names} with {num_joints} joints; --layout says which'
     if given.endswith('.py'):
         before = set(LAYOUTS)
