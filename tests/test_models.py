@@ -276,11 +276,15 @@ def target_by_hand(x, target, stride, norm):
         for t in range(frames - stride):
             moved[t] = x[t + stride] - x[t]
         x = moved
+    if norm == 'clip':
+        mean = sum(x) / frames
+        var = sum((pose - mean) ** 2 for pose in x) / (frames - 1)
+        x = (x - mean) / (var + 1e-6).sqrt()
     rows = []
     for t in range(0, frames, 4):
         for v in range(joints):
             patch = x[t : t + 4, v].reshape(-1)
-            if norm:
+            if norm in (True, 'patch'):
                 spread = ((patch - patch.mean()) ** 2).sum() / (len(patch) - 1)
                 patch = (patch - patch.mean()) / (spread + 1e-6).sqrt()
             rows.append(patch)
@@ -289,7 +293,7 @@ def target_by_hand(x, target, stride, norm):
 
 @pytest.mark.parametrize('target', ['motion', 'joint'])
 @pytest.mark.parametrize('stride', [1, 3])
-@pytest.mark.parametrize('norm', [True, False])
+@pytest.mark.parametrize('norm', [True, 'patch', 'clip', False])
 @pytest.mark.parametrize('channels, coords', [(2, None), (3, None), (3, 2)])
 def test_target_loss_and_prediction(target, stride, norm, channels, coords):
     head = MotionPredictionHead(target, stride, norm, num_coords=coords)
@@ -657,6 +661,10 @@ def test_a_head_with_other_classes_starts_anew(make, layer, monkeypatch):
         (encoder(depth=0), 'depth=0'),
         (encoder(keep_ratio=0), r'keep_ratio=0 is outside \(0, 1\]'),
         (dict(type='MotionPredictionHead', target='bone'), "target='bone'"),
+        (
+            dict(type='MotionPredictionHead', norm_target='joint'),
+            "norm_target='joint' is none of 'patch', 'clip'",
+        ),
         (
             dict(type='MotionPredictionHead', motion_stride=0),
             'motion_stride=0',

@@ -35,8 +35,13 @@ class MotionPredictionHead(BaseModule):
             positions. Defaults to ``'motion'``.
         motion_stride (int): Frames between the two positions whose
             difference is the motion. Defaults to 1.
-        norm_target (bool): Normalise each target patch by its own mean and
-            standard deviation. Defaults to True.
+        norm_target (str | bool): What a target is normalised by, its mean
+            subtracted and divided by its standard deviation: ``'patch'`` for
+            those of its own patch (the paper's; True means it), ``'clip'``
+            for those of its joint and coordinate over the clip's T frames
+            (the normalisation among timestamps of AAAI 2025, there with
+            ``target='joint'``), or False for neither. Defaults to
+            ``'patch'``.
         t_patch_size (int): Frames of one patch, u. Inside :class:`MAMP` it
             is the encoder's where it is not given. Defaults to 4.
         ignore_absent (bool): Leave persons whose coordinates are all zero
@@ -52,7 +57,7 @@ class MotionPredictionHead(BaseModule):
         self,
         target: str = 'motion',
         motion_stride: int = 1,
-        norm_target: bool = True,
+        norm_target: str | bool = 'patch',
         t_patch_size: int = 4,
         ignore_absent: bool = False,
         num_coords: int | None = None,
@@ -61,6 +66,12 @@ class MotionPredictionHead(BaseModule):
         if target not in ('motion', 'joint'):
             raise ValueError(
                 f"target={target!r} is neither 'motion' nor 'joint'."
+            )
+        norm_target = 'patch' if norm_target is True else norm_target
+        if norm_target not in ('patch', 'clip', False):
+            raise ValueError(
+                f"norm_target={norm_target!r} is none of 'patch', 'clip' and "
+                'False.'
             )
         if motion_stride < 1:
             raise ValueError(f'motion_stride={motion_stride} must be >= 1.')
@@ -130,7 +141,7 @@ class MotionPredictionHead(BaseModule):
         """
         patches = self._raw_patches(keypoint)
         if self.norm_target:
-            mean, std = self._patch_statistics(patches)
+            mean, std = self._statistics(patches, keypoint.shape[2])
             patches = (patches - mean) / std
         return patches
 
@@ -139,8 +150,8 @@ class MotionPredictionHead(BaseModule):
     ) -> torch.Tensor:
         """The prediction in the skeleton's units.
 
-        A normalised prediction is scaled back by the mean and the standard
-        deviation of the true patch, which the model cannot know.
+        A normalised prediction is scaled back by the true mean and standard
+        deviation, which the model cannot know.
 
         Args:
             pred (torch.Tensor): Predicted patches, (B, L, u * C).
@@ -149,11 +160,12 @@ class MotionPredictionHead(BaseModule):
         Returns:
             torch.Tensor: Predicted motion (or joints), (B, T, V, C).
         """
-        pred = pred.float()
+        pred, num_joints = pred.float(), keypoint.shape[2]
         if self.norm_target:
-            mean, std = self._patch_statistics(self._raw_patches(keypoint))
+            patches = self._raw_patches(keypoint)
+            mean, std = self._statistics(patches, num_joints)
             pred = pred * std + mean
-        return unpatchify(pred, self.t_patch_size, keypoint.shape[2])
+        return unpatchify(pred, self.t_patch_size, num_joints)
 
     def _raw_patches(self, keypoint: torch.Tensor) -> torch.Tensor:
         keypoint = coordinates(keypoint.float(), self.num_coords)
@@ -166,10 +178,19 @@ class MotionPredictionHead(BaseModule):
             keypoint = motion(keypoint, self.motion_stride)
         return patchify(keypoint, self.t_patch_size)
 
-    @staticmethod
-    def _patch_statistics(
-        patches: torch.Tensor,
+    def _statistics(
+        self, patches: torch.Tensor, num_joints: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of every patch, each (B, L, 1)."""
-        var, mean = torch.var_mean(patches, dim=2, keepdim=True)
+        """Mean and standard deviation that go with every patch.
+
+        Each (B, L, 1), or (B, L, u * C) of the clip.
+        """
+        if self.norm_target == 'patch':
+            var, mean = torch.var_mean(patches, dim=2, keepdim=True)
+        else:
+            clip = unpatchify(patches, self.t_patch_size, num_joints)
+            var, mean = (
+                patchify(x.expand_as(clip), self.t_patch_size)
+                for x in torch.var_mean(clip, dim=1, keepdim=True)
+            )
         return mean, (var + EPS).sqrt()
