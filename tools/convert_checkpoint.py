@@ -1,10 +1,15 @@
-"""Convert weights between the reference implementation and this project.
+"""Convert weights to this project's names, or to another skeleton.
 
 SRC is a checkpoint of the reference's code (a dict with the weights under
 ``model``, beside the optimizer and the arguments of the run) of a pre-trained
 model, a linear probe or a fine-tuned model, which are told apart
 by their keys; DST can be given to a config as ``load_from``. With
 ``--to-reference`` it goes the other way. No number is changed.
+
+With ``--from-layout`` and ``--to-layout`` SRC is a checkpoint of this project
+that was trained on one skeleton layout, and DST the same for another layout,
+whose joints are all among the first one's, matched by their names:
+``--from-layout nturgb+d --to-layout kinect_v1``.
 """
 
 import argparse
@@ -30,59 +35,88 @@ def parse_args(argv=None):
         default=4,
         help='frames of one patch; only --to-reference needs it (default: 4)',
     )
-    return parser.parse_args(argv)
+    parser.add_argument(
+        '--from-layout', help='skeleton layout that SRC was trained on'
+    )
+    parser.add_argument(
+        '--to-layout', help='skeleton layout that DST is to serve'
+    )
+    parser.add_argument(
+        '--register',
+        metavar='FILE',
+        help='Python file of yours that registers one of these layouts',
+    )
+    args = parser.parse_args(argv)
+    if (args.from_layout is None) != (args.to_layout is None):
+        parser.error('--from-layout and --to-layout need each other')
+    if args.to_layout and args.to_reference:
+        parser.error('--to-reference and --to-layout are two steps')
+    return args
 
 
-def convert(src: Path, dst: Path, back: bool, t_patch_size: int) -> int:
+def convert(args: argparse.Namespace) -> str:
     """Convert one file.
 
     Args:
-        src (Path): Checkpoint to read.
-        dst (Path): Checkpoint to write, atomically.
-        back (bool): From this project to the reference.
-        t_patch_size (int): Frames of one patch.
+        args (argparse.Namespace): The command line.
 
     Returns:
-        int: Number of tensors converted.
+        str: What was done.
 
     Raises:
         OSError: If a file cannot be read or written.
         CheckpointError: If SRC is no checkpoint, or not a safe one.
         ValueError: If it holds no weights that fit.
     """
+    import runpy
+
     import torch
 
     from mamp_mmaction import __version__
     from mamp_mmaction.compat import load_checkpoint_file
+    from mamp_mmaction.models.layout_weights import map_joint_weights
     from mamp_mmaction.models.reference_weights import (
         from_reference,
         to_reference,
     )
     from mamp_mmaction.utils import written_whole
 
-    key = 'state_dict' if back else 'model'
+    if args.register:
+        runpy.run_path(args.register)
+    src, dst = args.src, args.dst
+    ours = args.to_reference or args.to_layout
+    key = 'state_dict' if ours else 'model'
     checkpoint = load_checkpoint_file(src)
     if key not in checkpoint:
         raise ValueError(
             f'{src} has no {key!r}, where the weights of '
-            f'{"this project" if back else "the reference"} lie; it has '
+            f'{"this project" if ours else "the reference"} lie; it has '
             f'{", ".join(map(str, list(checkpoint)[:6])) or "nothing"}.'
         )
+    given = checkpoint[key]
     try:
-        if back:
-            state = to_reference(checkpoint[key], t_patch_size)
+        if args.to_reference:
+            state = to_reference(given, args.t_patch_size)
+        elif args.to_layout:
+            state = map_joint_weights(given, args.from_layout, args.to_layout)
         else:
-            state = from_reference(checkpoint[key])
+            state = from_reference(given)
     except ValueError as error:
         raise ValueError(f'{src}: {error}') from error
-    if back:
+    if args.to_reference:
         converted = dict(model=state)
     else:
         meta = dict(mamp_mmaction_version=__version__, source=src.name)
         converted = dict(meta=meta, state_dict=state)
     with written_whole(dst) as temporary:
         torch.save(converted, temporary)
-    return len(state)
+    told = f'Wrote {len(state)} tensors to {dst}.'
+    if args.to_layout and len(state) < len(given):
+        told += (
+            f' Left out is the head, {len(given) - len(state)} tensors of '
+            'cls_head, whose first layer does not go by joints.'
+        )
+    return told
 
 
 def main(argv=None):
@@ -91,10 +125,7 @@ def main(argv=None):
     from mamp_mmaction.utils import errors_as_one_line
 
     with errors_as_one_line():
-        count = convert(
-            args.src, args.dst, args.to_reference, args.t_patch_size
-        )
-    print(f'Wrote {count} tensors to {args.dst}.')
+        print(convert(args))
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 
-TEMPORAL_EMBED = 'temporal_embed'
+SPATIAL_EMBED, TEMPORAL_EMBED = 'spatial_embed', 'temporal_embed'
 
 
 def resize_temporal_embed(
@@ -79,10 +79,11 @@ class StateDictChecksMixin:
             return
         problems = [f'missing {key}' for key in missing] + misshapen
         hint = ''
-        if any('spatial_embed' in problem for problem in misshapen):
+        if any(SPATIAL_EMBED in problem for problem in misshapen):
             hint = (
                 ' The spatial embedding belongs to one skeleton layout: '
-                'weights for another number of joints cannot be used.'
+                'tools/convert_checkpoint.py --from-layout --to-layout makes '
+                'weights for other joints.'
             )
         raise ValueError(
             f'The checkpoint does not fit this {type(self).__name__}: '
