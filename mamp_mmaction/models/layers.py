@@ -52,6 +52,27 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return F.scaled_dot_product_attention(q, k, v)
 
 
+def check_heads(embed_dims: int, num_heads: int) -> int:
+    """Check that a token can be split into heads.
+
+    Args:
+        embed_dims (int): Width of a token, D.
+        num_heads (int): Number of heads.
+
+    Returns:
+        int: The number of heads.
+
+    Raises:
+        ValueError: If it does not divide D.
+    """
+    if embed_dims % num_heads:
+        raise ValueError(
+            f'{embed_dims} channels cannot be split into num_heads='
+            f'{num_heads} heads of equal width.'
+        )
+    return num_heads
+
+
 class Attention(nn.Module):
     """Multi-head self-attention through torch's fused kernel.
 
@@ -62,12 +83,7 @@ class Attention(nn.Module):
 
     def __init__(self, embed_dims: int, num_heads: int) -> None:
         super().__init__()
-        if embed_dims % num_heads:
-            raise ValueError(
-                f'{embed_dims} channels cannot be split into num_heads='
-                f'{num_heads} heads of equal width.'
-            )
-        self.num_heads = num_heads
+        self.num_heads = check_heads(embed_dims, num_heads)
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
@@ -85,6 +101,38 @@ class Attention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, D / heads)
         x = attend(q, k, v)
         return self.proj(x.transpose(1, 2).reshape(B, L, D))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention to other tokens, through torch's fused kernel.
+
+    Args:
+        embed_dims (int): Width of a token, D.
+        num_heads (int): Number of heads; must divide D.
+    """
+
+    def __init__(self, embed_dims: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = check_heads(embed_dims, num_heads)
+        self.q = nn.Linear(embed_dims, embed_dims)
+        self.kv = nn.Linear(embed_dims, 2 * embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        """Attend to the context of each row.
+
+        Args:
+            x (torch.Tensor): Tokens that ask, (B, Q, D).
+            context (torch.Tensor): Tokens that are attended to, (B, K, D).
+
+        Returns:
+            torch.Tensor: Shape (B, Q, D).
+        """
+        heads = (self.num_heads, -1)
+        q = self.q(x).unflatten(2, heads).transpose(1, 2)
+        kv = self.kv(context).unflatten(2, (2, *heads))
+        k, v = kv.permute(2, 0, 3, 1, 4)  # each (B, heads, K, D / heads)
+        return self.proj(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -121,6 +169,9 @@ class TransformerBlock(nn.Module):
         mlp_ratio (float): Width of the perceptron's hidden layer over D.
         drop_path_rate (float): Probability that a row (a person) skips a
             branch while training. Defaults to 0.
+        attention (type): :class:`Attention`, or :class:`CrossAttention` for
+            a block that attends to a context instead of its own tokens.
+            Defaults to :class:`Attention`.
     """
 
     def __init__(
@@ -129,24 +180,27 @@ class TransformerBlock(nn.Module):
         num_heads: int,
         mlp_ratio: float,
         drop_path_rate: float = 0.0,
+        attention: type[nn.Module] = Attention,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims)
-        self.attn = Attention(embed_dims, num_heads)
+        self.attn = attention(embed_dims, num_heads)
         self.norm2 = nn.LayerNorm(embed_dims)
         self.mlp = Mlp(embed_dims, int(embed_dims * mlp_ratio))
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
         """Transform tokens.
 
         Args:
             x (torch.Tensor): Tokens of shape (B, L, D).
+            context (torch.Tensor): What cross-attention attends to, (B, K,
+                D).
 
         Returns:
             torch.Tensor: Shape (B, L, D).
         """
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+        x = x + self.drop_path(self.attn(self.norm1(x), *context))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -156,6 +210,7 @@ def transformer_blocks(
     num_heads: int,
     mlp_ratio: float,
     drop_path_rate: float = 0.0,
+    attention: type[nn.Module] = Attention,
 ) -> nn.Sequential:
     """A stack of blocks whose drop-path rate grows linearly from 0.
 
@@ -165,6 +220,7 @@ def transformer_blocks(
         num_heads (int): Number of attention heads.
         mlp_ratio (float): Width of a perceptron's hidden layer over D.
         drop_path_rate (float): Rate of the last block. Defaults to 0.
+        attention (type): Of the blocks. Defaults to :class:`Attention`.
 
     Returns:
         nn.Sequential: The blocks, (B, L, D) -> (B, L, D).
@@ -174,7 +230,7 @@ def transformer_blocks(
     rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
     return nn.Sequential(
         *(
-            TransformerBlock(embed_dims, num_heads, mlp_ratio, rate)
+            TransformerBlock(embed_dims, num_heads, mlp_ratio, rate, attention)
             for rate in rates
         )
     )

@@ -10,10 +10,11 @@ from .masked_patches import (
     refuse_volumes,
 )
 from .visible_tokens import (
+    count_visible,
     gather_tokens,
     present_persons,
     stack_masks,
-    visible_index,
+    token_places,
 )
 
 # What decoder and head must have in common with the encoder, as far as that
@@ -55,24 +56,35 @@ class MaskedMotionPrediction:
         """
         # (N, M, T, V, C) and (N, M, L), fewer persons if absent ones go
         keypoint, mask = self.counted(*self.unpack(inputs, data_samples))
-        visible = visible_index(mask.flatten(0, 1))  # (N * M, K)
+        # Places of K tokens a person, and of Q or None for all
+        visible, wanted = self.choose(mask, data_samples)
         latent = self.encode(keypoint, mask, visible)  # (N * M, K, D)
-        pred = self.neck(latent, visible)  # (N * M, L, u * C)
-        return self.head.loss(pred, keypoint.flatten(0, 1), mask.flatten(0, 1))
+        pred = self.neck(latent, visible, wanted)  # (N * M, Q, u * C)
+        keypoint, mask = keypoint.flatten(0, 1), mask.flatten(0, 1)
+        return self.head.loss(pred, keypoint, mask, wanted)
 
     def build_motion_prediction(
-        self, neck: ConfigType, head: ConfigType
+        self, neck: ConfigType, head: ConfigType, decode_ratio: float = 1.0
     ) -> None:
         """Add decoder and head that fit the ``backbone``.
 
         Args:
             neck (dict): Config of the decoder.
             head (dict): Config of target and loss.
+            decode_ratio (float): Share of the masked tokens that is decoded
+                in training. Defaults to 1.
 
         Raises:
             ValueError: If decoder or head contradict the encoder or each
-                other, or the backbone is none of skeletons.
+                other, the backbone is none of skeletons, or the share is
+                outside (0, 1].
         """
+        if not 0 < decode_ratio <= 1:
+            raise ValueError(
+                f'decode_ratio={decode_ratio} is outside (0, 1]: it is the '
+                'share of the masked tokens that is decoded in training.'
+            )
+        self.decode_ratio = decode_ratio
         refuse_volumes(self.backbone)
         neck = share('neck', neck, self.backbone, DECODER_SHARES)
         for key in DECODER_DEFAULTS:
@@ -143,6 +155,36 @@ class MaskedMotionPrediction:
             return present_persons(keypoint, mask)
         return keypoint, mask
 
+    def choose(
+        self, mask: torch.Tensor, data_samples: SampleList
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Choose the tokens to encode, and those to decode.
+
+        Args:
+            mask (torch.Tensor): Bool, (N, M, L), True where masked.
+            data_samples (list[ActionDataSample]): The batch, whose
+                ``num_visible`` says how many are visible; without it they
+                are counted, for which a GPU has to be waited for.
+
+        Returns:
+            tuple: Long, the places of the visible tokens, (N * M, K), and of
+            the masked ones to decode, (N * M, Q). None for the latter lets
+            the decoder compute all tokens, the visible ones too.
+
+        Raises:
+            ValueError: If persons differ in their number of visible tokens,
+                or there is nothing to see or nothing to predict.
+        """
+        mask = mask.flatten(0, 1)
+        ratio = self.decode_ratio if self.training else 1.0
+        count = data_samples[0].get('num_visible')
+        if count is None:
+            count = count_visible(mask)
+        visible, masked = token_places(mask, count, ratio)
+        if ratio == 1 and self.neck.attention == 'self':
+            masked = None  # the visible ones take part anyhow
+        return visible, masked
+
     def encode(
         self,
         keypoint: torch.Tensor,
@@ -186,6 +228,13 @@ class MAMP(MaskedMotionPrediction, BaseModel):
     decoder gets its features at the visible patches; the decoder's
     ``embed_dims`` (D), ``num_frames`` and ``num_joints`` must then be given.
 
+    With a ``decode_ratio`` below 1 the decoder computes a random share of
+    the masked tokens in training, drawn at every step and for every person,
+    as many for each. The loss is that of these tokens, which costs less. With
+    a decoder of cross-attention its mean over draws is the loss of all; with
+    self-attention a token also sees fewer of the others, which changes its
+    prediction a little. Source: CrossMAE (2024), VideoMAE V2 (2023).
+
     The trained ``backbone.*`` weights load straight into a recogniser.
 
     Args:
@@ -201,6 +250,8 @@ class MAMP(MaskedMotionPrediction, BaseModel):
             decoder and encoder, of a transformer its blocks. They are
             compiled when they first run; copies, pickled ones too, compile
             anew. Defaults to None, which does not compile.
+        decode_ratio (float): Share of the masked tokens that is decoded in
+            training, in (0, 1]. Defaults to 1, all of them.
     """
 
     def __init__(
@@ -210,12 +261,13 @@ class MAMP(MaskedMotionPrediction, BaseModel):
         head: ConfigType,
         data_preprocessor: ConfigType | None = None,
         compile_cfg: dict | None = None,
+        decode_ratio: float = 1.0,
     ) -> None:
         if data_preprocessor is None:
             data_preprocessor = dict(type='SkeletonDataPreprocessor')
         super().__init__(data_preprocessor=MODELS.build(data_preprocessor))
         self.backbone = MODELS.build(backbone)
-        self.build_motion_prediction(neck, head)
+        self.build_motion_prediction(neck, head, decode_ratio)
         self.compile_cfg = compile_cfg
         self._compile_modules()
 
@@ -250,7 +302,7 @@ class MAMP(MaskedMotionPrediction, BaseModel):
             :meth:`MotionPredictionHead.errors`.
         """
         keypoint, mask = self.unpack(inputs, data_samples)
-        pred = self._predict_patches(keypoint, mask)
+        pred = self._predict_patches(keypoint, mask, data_samples)
         keypoint, mask = keypoint.flatten(0, 1), mask.flatten(0, 1)
         field = f'pred_{self.head.target}'
         shape = (len(data_samples), -1)
@@ -314,16 +366,20 @@ class MAMP(MaskedMotionPrediction, BaseModel):
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         if mode == 'tensor':
-            return self._predict_patches(*self.unpack(inputs, data_samples))
+            keypoint, mask = self.unpack(inputs, data_samples)
+            return self._predict_patches(keypoint, mask, data_samples)
         raise ValueError(
             f"mode={mode!r} is none of 'loss', 'predict' and 'tensor'."
         )
 
     def _predict_patches(
-        self, keypoint: torch.Tensor, mask: torch.Tensor
+        self,
+        keypoint: torch.Tensor,
+        mask: torch.Tensor,
+        data_samples: SampleList,
     ) -> torch.Tensor:
         """(N, M, T, V, C) and (N, M, L) -> (N * M, L, u * C)."""
-        visible = visible_index(mask.flatten(0, 1))
+        visible, _ = self.choose(mask, data_samples)
         return self.neck(self.encode(keypoint, mask, visible), visible)
 
 

@@ -6,12 +6,21 @@ from mmengine.model import BaseModule
 from mamp_mmaction.patches import num_segments
 
 from .layers import (
+    Attention,
+    CrossAttention,
     init_transformer_weights,
     learned_embedding,
     transformer_blocks,
 )
 from .state_dict_checks import StateDictChecksMixin
-from .visible_tokens import scatter_tokens
+from .visible_tokens import gather_tokens, scatter_tokens
+
+ATTENTIONS = dict(self=Attention, cross=CrossAttention)
+# A weight that only the blocks of one kind have.
+KIND_KEYS = {
+    'self': 'blocks.0.attn.qkv.weight',
+    'cross': 'blocks.0.attn.q.weight',
+}
 
 
 @MODELS.register_module()
@@ -42,6 +51,11 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         num_coords (int, optional): Leading channels that are coordinates,
             k, of which alone patches are predicted. Defaults to None, all
             ``in_channels``.
+        attention (str): ``'self'``, the paper's: all tokens attend to each
+            other. Or ``'cross'``: mask tokens attend to the encoded visible
+            ones alone, which costs less, since what a token predicts does
+            not depend on which others are predicted. Source: CrossMAE
+            (2024). Defaults to ``'self'``.
         init_cfg (dict | list[dict], optional): Defaults to None.
     """
 
@@ -61,9 +75,14 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         t_patch_size: int = 4,
         drop_path_rate: float = 0.0,
         num_coords: int | None = None,
+        attention: str = 'self',
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        if attention not in ATTENTIONS:
+            raise ValueError(
+                f"attention={attention!r} is neither 'self' nor 'cross'."
+            )
         D = decoder_embed_dims
         segments = num_segments(num_frames, t_patch_size)
         self.in_channels = in_channels
@@ -72,30 +91,38 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         self.t_patch_size = t_patch_size
         self.num_coords = num_coords
         self.num_tokens = segments * num_joints
+        self.attention = attention
 
         self.embed = nn.Linear(embed_dims, D)
         self.mask_token = learned_embedding(1, 1, D)
         self.spatial_embed = learned_embedding(1, 1, num_joints, D)
         self.temporal_embed = learned_embedding(1, segments, 1, D)
         self.blocks = transformer_blocks(
-            depth, D, num_heads, mlp_ratio, drop_path_rate
+            *(depth, D, num_heads, mlp_ratio, drop_path_rate),
+            attention=ATTENTIONS[attention],
         )
         self.norm = nn.LayerNorm(D)
         self.pred = nn.Linear(D, t_patch_size * (num_coords or in_channels))
         init_transformer_weights(self)
 
     def forward(
-        self, latent: torch.Tensor, visible: torch.Tensor
+        self,
+        latent: torch.Tensor,
+        visible: torch.Tensor,
+        wanted: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Predict a patch for every token from the encoded visible ones.
+        """Predict patches from the encoded visible tokens.
 
         Args:
             latent (torch.Tensor): Encoded visible tokens, (B, K, D).
             visible (torch.Tensor): Long, (B, K), their places among the L.
+            wanted (torch.Tensor, optional): Long, (B, Q), places of masked
+                tokens to predict; the other masked ones are not computed.
+                Defaults to None, all L tokens.
 
         Returns:
-            torch.Tensor: Predicted patches, (B, L, u * C), or (B, L,
-            u * k).
+            torch.Tensor: Predicted patches, (B, Q, u * C), or (B, L, u *
+            C); with ``num_coords`` read k for C.
 
         Raises:
             ValueError: If the tokens have another width than D.
@@ -107,8 +134,37 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
                 f'{latent.shape[2]} channels.'
             )
         latent = self.embed(latent)
-        masked = self.mask_token.expand(len(latent), self.num_tokens, -1)
-        tokens = scatter_tokens(masked, latent, visible)  # (B, L, D)
         position = self.spatial_embed + self.temporal_embed
-        tokens = tokens + position.flatten(1, 2)
-        return self.pred(self.norm(self.blocks(tokens)))
+        position = position.flatten(1, 2)  # (1, L, D)
+        if wanted is None and self.attention == 'self':
+            masked = self.mask_token.expand(len(latent), self.num_tokens, -1)
+            tokens = scatter_tokens(masked, latent, visible)  # (B, L, D)
+            return self.pred(self.norm(self.blocks(tokens + position)))
+
+        latent = latent + gather_tokens(position, visible)
+        if wanted is None:
+            masked = position.expand(len(latent), -1, -1)
+        else:
+            masked = gather_tokens(position, wanted)
+        tokens = self.mask_token + masked  # (B, Q, D)
+        if self.attention == 'cross':
+            for block in self.blocks:
+                tokens = block(tokens, latent)
+        else:
+            tokens = self.blocks(torch.cat([latent, tokens], dim=1))
+            tokens = tokens[:, latent.shape[1] :]
+        return self.pred(self.norm(tokens))
+
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args, **kwargs
+    ) -> None:
+        for kind, key in KIND_KEYS.items():
+            if kind != self.attention and prefix + key in state_dict:
+                raise ValueError(
+                    f'The checkpoint has {prefix}{key}: its decoder was '
+                    f"trained with attention='{kind}', this one has "
+                    f"attention='{self.attention}'. Set attention='{kind}', "
+                    'or load the backbone alone by init_cfg=dict('
+                    "type='Pretrained', prefix='backbone.', checkpoint=...)."
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

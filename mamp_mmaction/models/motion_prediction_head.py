@@ -5,6 +5,8 @@ from mmengine.model import BaseModule
 
 from mamp_mmaction.patches import coordinates, patchify, unpatchify
 
+from .visible_tokens import gather_tokens
+
 EPS = 1e-6
 
 
@@ -83,20 +85,27 @@ class MotionPredictionHead(BaseModule):
         self.num_coords = num_coords
 
     def loss(
-        self, pred: torch.Tensor, keypoint: torch.Tensor, mask: torch.Tensor
+        self,
+        pred: torch.Tensor,
+        keypoint: torch.Tensor,
+        mask: torch.Tensor,
+        wanted: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Mean squared error over all masked tokens of the batch.
 
         Args:
-            pred (torch.Tensor): Predicted patches, (B, L, u * C).
+            pred (torch.Tensor): Predicted patches, (B, L, u * C), or those
+                of the wanted tokens alone, (B, Q, u * C).
             keypoint (torch.Tensor): Skeletons, (B, T, V, C).
             mask (torch.Tensor): Bool, (B, L), True where masked.
+            wanted (torch.Tensor, optional): Long, (B, Q), places of the
+                tokens that were predicted. Defaults to None, all L.
 
         Returns:
             dict: ``loss_motion`` (``loss_joint``), and for comparison
             ``mse_zero``, what predicting zero would cost; both scalars.
         """
-        error, zero_error, count = self.errors(pred, keypoint, mask)
+        error, zero_error, count = self.errors(pred, keypoint, mask, wanted)
         total = count.sum().clamp(min=1)
         return {
             f'loss_{self.target}': error.sum() / total,
@@ -104,14 +113,21 @@ class MotionPredictionHead(BaseModule):
         }
 
     def errors(
-        self, pred: torch.Tensor, keypoint: torch.Tensor, mask: torch.Tensor
+        self,
+        pred: torch.Tensor,
+        keypoint: torch.Tensor,
+        mask: torch.Tensor,
+        wanted: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Squared errors summed over the masked tokens of each person.
 
         Args:
-            pred (torch.Tensor): Predicted patches, (B, L, u * C).
+            pred (torch.Tensor): Predicted patches, (B, L, u * C), or those
+                of the wanted tokens alone, (B, Q, u * C).
             keypoint (torch.Tensor): Skeletons, (B, T, V, C).
             mask (torch.Tensor): Bool, (B, L), True where masked.
+            wanted (torch.Tensor, optional): Long, (B, Q), places of the
+                tokens that were predicted. Defaults to None, all L.
 
         Returns:
             tuple[torch.Tensor]: Each (B,): the error of the prediction, that
@@ -122,6 +138,9 @@ class MotionPredictionHead(BaseModule):
         if self.ignore_absent:
             present = keypoint.flatten(1).any(dim=1)
             weight = weight * present[:, None]
+        if wanted is not None:
+            target = gather_tokens(target, wanted)
+            weight = weight.gather(1, wanted)
         error = (pred.float() - target).square().mean(dim=2)  # (B, L)
         zero_error = target.square().mean(dim=2)
         return (

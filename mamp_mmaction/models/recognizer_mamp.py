@@ -35,6 +35,8 @@ class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
         motion_head (dict): Config of target and loss,
             :class:`MotionPredictionHead`.
         motion_weight (float): Weight of the auxiliary loss. Defaults to 1.
+        decode_ratio (float): Share of the masked tokens that is decoded, as
+            in :class:`MAMP`. Defaults to 1, all of them.
         kwargs (dict): Further arguments of ``RecognizerGCN``.
     """
 
@@ -45,6 +47,7 @@ class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
         motion_neck: ConfigType,
         motion_head: ConfigType,
         motion_weight: float = 1.0,
+        decode_ratio: float = 1.0,
         **kwargs,
     ) -> None:
         if motion_weight < 0:
@@ -52,7 +55,7 @@ class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
                 f'motion_weight={motion_weight} must not be negative.'
             )
         super().__init__(backbone, cls_head=cls_head, **kwargs)
-        self.build_motion_prediction(motion_neck, motion_head)
+        self.build_motion_prediction(motion_neck, motion_head, decode_ratio)
         self.motion_weight = motion_weight
 
     @property

@@ -26,7 +26,10 @@ class SkeletonDataPreprocessor(BaseDataPreprocessor):
 
     Unlike the toolbox's ``ActionDataPreprocessor`` it never pads: samples
     of different shapes are an error. Masks and labels too travel to a GPU
-    as one tensor a batch, of which every sample gets its row.
+    as one tensor a batch, of which every sample gets its row. Masks that go
+    there are counted before: ``num_visible`` of a sample says how many
+    tokens they leave visible for every person of the batch, if that is one
+    number, so that :class:`MAMP` need not wait for the GPU to count them.
 
     Args:
         non_blocking (bool): Whether to copy without waiting what comes
@@ -62,6 +65,7 @@ class SkeletonDataPreprocessor(BaseDataPreprocessor):
 
     def _move_samples(self, samples: SampleList) -> SampleList:
         fields = [dict(sample.items()) for sample in samples]
+        counted = {}
         for own in fields:
             if 'mask' in own:  # may be numpy's, as motion_aware_mask gives it
                 own['mask'] = torch.as_tensor(own['mask'])
@@ -70,12 +74,26 @@ class SkeletonDataPreprocessor(BaseDataPreprocessor):
             if all(isinstance(value, torch.Tensor) for value in values):
                 if key == 'mask':
                     self._check_shapes('masks', values, samples, MASK_HINT)
+                    counted = self._count_visible(values)
                 for own, value in zip(fields, self._move_together(values)):
                     own[key] = value
         return [
-            sample.new(**self.cast_data(own))
+            sample.new(
+                metainfo=dict(sample.metainfo_items(), **counted),
+                **self.cast_data(own),
+            )
             for sample, own in zip(samples, fields)
         ]
+
+    def _count_visible(self, masks: list[torch.Tensor]) -> dict:
+        if self._stays(masks):
+            return {}
+        counts = (~torch.stack(masks)).sum(dim=-1).unique().tolist()
+        fits = len(counts) == 1 and 0 < counts[0] < masks[0].shape[-1]
+        return dict(num_visible=counts[0]) if fits else {}
+
+    def _stays(self, tensors: list[torch.Tensor]) -> bool:
+        return tensors[0].device.type == self.device.type
 
     def _move_together(
         self, tensors: list[torch.Tensor]
@@ -87,7 +105,7 @@ class SkeletonDataPreprocessor(BaseDataPreprocessor):
         batch along.
         """
         same = all(x.shape == tensors[0].shape for x in tensors)
-        if not same or tensors[0].device.type == self.device.type:
+        if not same or self._stays(tensors):
             return tensors
         return self._stack(tensors).unbind()
 

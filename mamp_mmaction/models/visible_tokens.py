@@ -60,14 +60,15 @@ def present_persons(
     return keypoint[present][:, None], mask[present][:, None]
 
 
-def visible_index(mask: torch.Tensor) -> torch.Tensor:
-    """Places of the visible tokens of every person, in time-major order.
+def count_visible(mask: torch.Tensor) -> int:
+    """Number of tokens that masks leave visible for every person.
 
     Args:
-        mask (torch.Tensor): Bool, (B, L), True where a token is masked.
+        mask (torch.Tensor): Bool, (B, L), True where a token is masked; on
+            a GPU the answer has to be waited for.
 
     Returns:
-        torch.Tensor: Long, (B, K), K tokens visible in every row.
+        int: K, the same for all rows.
 
     Raises:
         ValueError: If rows differ in their number of visible tokens, or
@@ -81,7 +82,33 @@ def visible_index(mask: torch.Tensor) -> torch.Tensor:
             f'person, more than none and fewer than all {mask.shape[1]}; '
             f'these leave between {least} and {most}.'
         )
-    return mask.to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+    return most
+
+
+def token_places(
+    mask: torch.Tensor, num_visible: int, decode_ratio: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places of the visible and of the masked tokens of every person.
+
+    Args:
+        mask (torch.Tensor): Bool, (B, L), True where a token is masked.
+        num_visible (int): Tokens visible in every row, K.
+        decode_ratio (float): Share of the masked ones that is drawn at
+            random, for every row anew, in (0, 1]. Defaults to 1, all.
+
+    Returns:
+        tuple[torch.Tensor]: Long; visible places (B, K), in time-major
+        order, and masked ones (B, Q) with Q = (L - K) * decode_ratio
+        rounded, at least 1; all of them in time-major order too.
+    """
+    num_wanted = mask.shape[1] - num_visible
+    if decode_ratio < 1:
+        num_wanted = max(round(num_wanted * decode_ratio), 1)
+        rank = mask * (1 + torch.rand(mask.shape, device=mask.device))
+    else:
+        rank = mask.to(torch.uint8)
+    order = rank.argsort(dim=1, stable=True)
+    return order[:, :num_visible], order[:, num_visible:][:, :num_wanted]
 
 
 def most_moving_index(
