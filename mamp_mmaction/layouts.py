@@ -7,6 +7,10 @@ calls :func:`register_layout`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+# Joints of the shortest limb: of two alone, such as eye and ear, is none.
+LEAST_JOINTS = 3
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,51 @@ class SkeletonLayout:
     def num_joints(self) -> int:
         """The number of joints."""
         return len(self.joint_names)
+
+    @cached_property
+    def limbs(self) -> tuple:
+        """The joints of the trunk with the head, and of every arm and leg.
+
+        A limb is a chain of bones on one side. Where a chain branches, its
+        first branch in the order of the joints goes on and the others begin
+        anew; what is too short for a limb belongs to what it hangs from.
+
+        Raises:
+            ValueError: If the joints have no sides.
+        """
+        if not self.left:
+            raise ValueError(
+                f'layout {self.name!r} has no limbs: none of its joints is '
+                "called 'left_...' or 'right_...'."
+            )
+        sided, joints = {*self.left, *self.right}, range(self.num_joints)
+        children = [
+            [
+                child
+                for child in joints
+                if self.parents[child] == joint != child
+            ]
+            for joint in joints
+        ]
+
+        def size(joint: int) -> int:
+            return 1 + sum(map(size, children[joint]))
+
+        def begin(joint: int) -> int:
+            """First joint of the limb, -1 for the trunk."""
+            parent = self.parents[joint]
+            if joint not in sided or parent == joint:
+                return -1
+            goes_on = parent in sided and children[parent][0] == joint
+            if goes_on or size(joint) < LEAST_JOINTS:
+                return begin(parent)
+            return joint
+
+        begins = [begin(joint) for joint in joints]
+        return tuple(
+            tuple(joint for joint in joints if begins[joint] == limb)
+            for limb in sorted(set(begins))
+        )
 
     def graph(self) -> dict:
         """Return the ``layout`` that ``mmaction.models.utils.Graph`` takes."""

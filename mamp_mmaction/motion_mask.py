@@ -5,6 +5,7 @@ transform beside :class:`MotionAwareMask` that fills ``results['mask']``;
 nothing else in the package knows how a mask was made.
 """
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import add
 
@@ -98,6 +99,8 @@ def motion_aware_mask(
     tau: float,
     t_patch_size: int,
     num_coords: int | None = None,
+    tube: int = 1,
+    limbs: Sequence[Sequence[int]] | None = None,
 ) -> np.ndarray:
     """Mask moving joints more often than still ones.
 
@@ -109,6 +112,13 @@ def motion_aware_mask(
     tokens of a person by one number, which no ranking can see, so the scores
     are taken before that division.
 
+    With ``tube`` or ``limbs``, tokens are masked together: those of a joint,
+    or of a limb, in consecutive segments. Such a group is ranked as a token
+    is, by the mean intensity over its tokens and the noise of its first one.
+    Of the last group that stays visible as many tokens do as are left, the
+    earliest ones. Sources: Skeleton2vec (2024) for tubes, SLiM (2026) for
+    limbs.
+
     Args:
         keypoint (np.ndarray): Skeletons of shape (M, T, V, C).
         uniform (np.ndarray): Noise in [0, 1) of shape (M, L), where L is
@@ -119,6 +129,11 @@ def motion_aware_mask(
         t_patch_size (int): Frames of one patch.
         num_coords (int, optional): Leading channels that are coordinates,
             2 for 2D with a confidence. Defaults to None, all of them.
+        tube (int): Segments that are masked together; the last tube of a
+            clip may be shorter. Defaults to 1.
+        limbs (Sequence[Sequence[int]], optional): Joints that are masked
+            together; every joint is in one limb. Defaults to None, each
+            joint by itself.
 
     Returns:
         np.ndarray: Bool, (M, L), True where a token is masked. Every person
@@ -145,15 +160,70 @@ def motion_aware_mask(
         raise ValueError(f'tau={tau} must not be negative.')
     visible = num_visible_tokens(num_tokens, mask_ratio)
 
+    groups = None
+    if tube != 1 or limbs is not None:
+        groups = token_groups(num_tokens // V, V, tube, limbs)
+        _, first = np.unique(groups, return_index=True)
+        uniform = uniform[:, first]
     if tau == 0:
         score = uniform
     else:
         intensity = motion_intensity(keypoint, t_patch_size, num_coords)
+        if groups is not None:
+            sums = [np.bincount(groups, tokens) for tokens in intensity]
+            intensity = np.stack(sums) / np.bincount(groups)
         peak = intensity.max(axis=1, keepdims=True)
         # minus that logarithm is Gumbel noise
         score = intensity / (tau * peak + EPS)
         score = score - np.log(-np.log(uniform + EPS) + EPS)
-    return _all_but_lowest(score, visible)
+    if groups is None:
+        return _all_but_lowest(score, visible)
+    lowest = score[:, groups].argsort(axis=1, kind='stable')[:, :visible]
+    mask = np.ones(lowest.shape[:1] + groups.shape, bool)
+    np.put_along_axis(mask, lowest, False, axis=1)
+    return mask
+
+
+def token_groups(
+    segments: int,
+    num_joints: int,
+    tube: int,
+    limbs: Sequence[Sequence[int]] | None = None,
+) -> np.ndarray:
+    """Number the groups of tokens that are masked together.
+
+    Args:
+        segments (int): Segments of a clip, T'.
+        num_joints (int): Joints of the skeleton, V.
+        tube (int): Consecutive segments of a group.
+        limbs (Sequence[Sequence[int]], optional): Joints of a group.
+            Defaults to None, each joint by itself.
+
+    Returns:
+        np.ndarray: For every token, in time-major order, the number of its
+        group, (L,).
+
+    Raises:
+        ValueError: If a tube is longer than the clip, or the limbs do not
+            have every joint once.
+    """
+    if not 1 <= tube <= segments:
+        raise ValueError(
+            f'tube={tube} is none of 1 to {segments}, the number of segments '
+            'of a clip.'
+        )
+    limb = np.arange(num_joints)
+    if limbs is not None:
+        joints = sorted(joint for members in limbs for joint in members)
+        if joints != limb.tolist() or not all(limbs):
+            raise ValueError(
+                f'limbs={limbs} must have each of the {num_joints} joints, '
+                f'from 0 to {num_joints - 1}, once.'
+            )
+        for number, members in enumerate(limbs):
+            limb[list(members)] = number
+    tubes = np.arange(segments)[:, None] // tube
+    return (tubes * (limb.max() + 1) + limb).ravel()
 
 
 def _all_but_lowest(score: np.ndarray, count: int) -> np.ndarray:

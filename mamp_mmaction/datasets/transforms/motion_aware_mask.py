@@ -3,6 +3,7 @@ import torch
 from mmaction.registry import TRANSFORMS
 from mmcv.transforms import BaseTransform
 
+from mamp_mmaction.layouts import get_layout
 from mamp_mmaction.motion_mask import motion_aware_mask, num_visible_tokens
 from mamp_mmaction.patches import num_segments
 
@@ -42,6 +43,14 @@ class MotionAwareMask(BaseTransform):
         num_coords (int, optional): Leading channels that are coordinates
             and whose motion counts; 2 for 2D with a confidence. Defaults to
             None, all.
+        tube (int): Segments of a joint that are masked together; a clip
+            has T / t_patch_size. Defaults to 1.
+        part (str): What is masked together: ``'joint'``, or ``'limb'`` for
+            the limbs of the layout, of which the trunk with the head counts
+            as one. Defaults to ``'joint'``.
+        layout (str, optional): Name of the skeleton
+            (:mod:`mamp_mmaction.layouts`), which says what the limbs are.
+            Defaults to None.
     """
 
     def __init__(
@@ -51,15 +60,31 @@ class MotionAwareMask(BaseTransform):
         t_patch_size: int = 4,
         seed: int | None = None,
         num_coords: int | None = None,
+        tube: int = 1,
+        part: str = 'joint',
+        layout: str | None = None,
     ) -> None:
         num_visible_tokens(10**9, mask_ratio)
         if not tau >= 0:
             raise ValueError(f'tau={tau} must not be negative.')
+        if tube < 1:
+            raise ValueError(f'tube={tube} must be at least 1.')
+        if part not in ('joint', 'limb'):
+            raise ValueError(f"part={part!r} is neither 'joint' nor 'limb'.")
+        if part == 'limb' and layout is None:
+            raise ValueError(
+                "part='limb' needs layout=..., the name of the skeleton, "
+                'which says what its limbs are.'
+            )
         self.mask_ratio = mask_ratio
         self.tau = tau
         self.t_patch_size = t_patch_size
         self.seed = seed
         self.num_coords = num_coords
+        self.tube = tube
+        self.part = part
+        self.layout = layout
+        self.limbs = get_layout(layout).limbs if part == 'limb' else None
 
     def _uniform(self, results: dict, shape: tuple) -> np.ndarray:
         """Noise in [0, 1), (M, L)."""
@@ -87,7 +112,8 @@ class MotionAwareMask(BaseTransform):
         Raises:
             ValueError: If the sample, which is named, has several clips,
                 or is not laid out by ``FormatGCNInput``, or lacks
-                ``sample_idx`` where there is a seed.
+                ``sample_idx`` where there is a seed, or has not the
+                layout's joints; or if a tube is longer than the clip.
         """
         keypoint = results['keypoint']
         if keypoint.ndim != 5 or keypoint.shape[0] != 1:
@@ -99,6 +125,12 @@ class MotionAwareMask(BaseTransform):
             )
         _, M, T, V, _ = keypoint.shape
         shape = (M, num_segments(T, self.t_patch_size) * V)
+        if self.limbs is not None and sum(map(len, self.limbs)) != V:
+            raise ValueError(
+                f'MotionAwareMask(layout={self.layout!r}) needs '
+                f'{sum(map(len, self.limbs))} joints, but '
+                f'{sample_name(results)} has {V}.'
+            )
         mask = motion_aware_mask(
             keypoint[0],
             self._uniform(results, shape),
@@ -106,6 +138,8 @@ class MotionAwareMask(BaseTransform):
             tau=self.tau,
             t_patch_size=self.t_patch_size,
             num_coords=self.num_coords,
+            tube=self.tube,
+            limbs=self.limbs,
         )
         results['mask'] = torch.from_numpy(mask)
         return results
@@ -114,5 +148,6 @@ class MotionAwareMask(BaseTransform):
         return (
             f'{type(self).__name__}(mask_ratio={self.mask_ratio}, '
             f'tau={self.tau}, t_patch_size={self.t_patch_size}, '
-            f'seed={self.seed}, num_coords={self.num_coords})'
+            f'seed={self.seed}, num_coords={self.num_coords}, '
+            f'tube={self.tube}, part={self.part!r})'
         )
