@@ -8,6 +8,31 @@ from mmaction.structures import ActionDataSample
 T, V, S = 16, 7, 4
 # Width of the small encoder's tokens.
 D = 16
+# Of PoseC3D, with 16 features, and what turns skeletons into its volumes.
+POSEC3D = dict(
+    type='ResNet3dSlowOnly',
+    depth=50,
+    pretrained=None,
+    in_channels=17,
+    base_channels=4,
+    num_stages=1,
+    out_indices=(0,),
+    stage_blocks=(1,),
+    conv1_stride_s=1,
+    pool1_stride_s=1,
+    inflate=(1,),
+    spatial_strides=(2,),
+    temporal_strides=(1,),
+    dilations=(1,),
+)
+HEATMAPS = [
+    dict(type='UniformSampleFrames', clip_len=4, num_clips=2, test_mode=True),
+    dict(type='PoseDecode'),
+    dict(type='Resize', scale=(8, 8), keep_ratio=False),
+    dict(type='GeneratePoseTarget', sigma=0.6, use_score=True),
+    dict(type='FormatShape', input_format='NCTHW_Heatmap'),
+    dict(type='PackActionInputs'),
+]
 
 
 def encoder(**kwargs):
