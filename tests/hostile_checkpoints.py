@@ -1,12 +1,10 @@
 """Checkpoint files that create a marker file when they are unpickled."""
 
-import builtins
 import functools
 import importlib
 import os
 import pickle
 import shlex
-import subprocess
 import tarfile
 from io import BytesIO
 
@@ -84,11 +82,6 @@ def _through_getattr(attribute):
     return make
 
 
-def _through_import(marker):
-    module = Call(builtins.__import__, 'os')
-    return Call(Call(getattr, module, 'system'), _system(marker).args[0])
-
-
 def _object_array(marker):
     array = np.empty(2, dtype=object)
     array[:] = [1.0, _system(marker)]
@@ -102,26 +95,12 @@ def _torch_load(path, marker):
     torch.save({'meta': Call(torch.load, str(inner), None, module)}, path)
 
 
-def _in_optimizer_state(path, marker):
-    model = torch.nn.Linear(2, 2)
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    state = optimizer.state_dict()
-    state['state'][0]['exp_avg'] = _system(marker)
-    torch.save({'state_dict': model.state_dict(), 'optimizer': state}, path)
-
-
 def _unzipped(path, marker):
     torch.save(
         {'state_dict': {'weight': torch.ones(2)}, 'meta': _system(marker)},
         path,
         _use_new_zipfile_serialization=False,
     )
-
-
-def _protocol_4(path, marker):
-    torch.save({'meta': _system(marker)}, path, pickle_protocol=4)
 
 
 def _plain(protocol):
@@ -148,15 +127,10 @@ def _tar(path, marker):
 _SYSTEM = f'{os.system.__module__}.system'  # posix or nt
 KINDS = {
     'os_system': (_checkpoint(_system), _SYSTEM),
-    'subprocess': (
-        _checkpoint(lambda m: Call(subprocess.call, ['touch', str(m)])),
-        'subprocess.call',
-    ),
     'eval': (
         _checkpoint(lambda m: Call(eval, _python(m))),
         'builtins.eval',
     ),
-    'import': (_checkpoint(_through_import), 'builtins.__import__'),
     'getattr_statistic': (
         _checkpoint(_through_getattr('mean')),
         'builtins.getattr',
@@ -175,9 +149,7 @@ KINDS = {
     ),
     'torch_load': (_torch_load, 'torch.serialization.load'),
     'object_array': (_checkpoint(_object_array), 'numpy.dtype'),
-    'optimizer_state': (_in_optimizer_state, _SYSTEM),
     'unzipped': (_unzipped, _SYSTEM),
-    'protocol_4': (_protocol_4, _SYSTEM),
     'plain_protocol_0': (_plain(0), _SYSTEM),
     'plain_protocol_4': (_plain(4), _SYSTEM),
     'instance_opcode': (_instance_opcode, 'os.system'),
