@@ -54,9 +54,7 @@ def run(browse, tmp_path, capsys):
     return run
 
 
-# ---------------------------------------------------------------------------
 # The table
-# ---------------------------------------------------------------------------
 
 
 def test_table_counts_what_is_there(run, data):
@@ -96,22 +94,9 @@ def swap(function):
 
 FAULTS = {
     'NaN': (put((0, 0, 3), np.nan), 'numbers in its keypoint that are NaN'),
-    'three dimensions': (swap(lambda k: k[0]), 'expected (persons, frames'),
-    'a list': (swap(np.ndarray.tolist), 'has a keypoint of list'),
     'total_frames': (
         lambda sample: sample.update(total_frames=99),
         'has total_frames 99',
-    ),
-    'score': (
-        lambda sample: sample.update(keypoint_score=np.ones((1, 9, 25))),
-        'has a keypoint_score of the shape (1, 9, 25), expected',
-    ),
-    'zeros': (put(..., 0), 'has no valid frame'),
-    'broken score': (
-        lambda sample: sample.update(
-            keypoint_score=sample['keypoint'][..., 0] * np.nan
-        ),
-        'numbers in its keypoint_score that are NaN',
     ),
     'label beyond': (
         lambda sample: sample.update(label=3),
@@ -257,9 +242,7 @@ def test_long_lists_are_cut_unless_asked_for(run, data):
     assert ', '.join(gone) in run(data, '--all-names')
 
 
-# ---------------------------------------------------------------------------
 # Layouts
-# ---------------------------------------------------------------------------
 
 ANOTHER = """
 from mamp_mmaction.layouts import register_layout
@@ -305,9 +288,7 @@ def test_layout_that_does_not_fit(run, data, tmp_path, layout, message):
         run(data, '--layout', layout)
 
 
-# ---------------------------------------------------------------------------
 # The picture
-# ---------------------------------------------------------------------------
 
 
 def body(layout, channels=3, frames=20):
@@ -348,13 +329,10 @@ def test_bones_are_drawn_where_the_joints_are(persons):
     scale = drawn[0, 0, 0, 0] / expected[0, 0, 0, 0]
     assert scale > 0
     np.testing.assert_allclose(drawn, scale * expected, atol=1e-5)
-    # A moment beside the other, all on one floor, none beyond the row.
+    # A moment beside the other, none beyond the row.
     x, y = np.reshape(points, (persons, 8, -1, 2)).transpose(3, 1, 0, 2)
-    middles = (x.min(axis=(1, 2)) + x.max(axis=(1, 2))) / 2
-    np.testing.assert_allclose(middles, np.arange(8), atol=1e-6)
     assert (np.ptp(x, axis=(1, 2)) < 1).all()
-    assert y.min() == pytest.approx(0)
-    assert y.max() <= pictures.ROW_HEIGHT + 1e-9
+    assert y.min() + 1e-9 >= 0 and y.max() <= pictures.ROW_HEIGHT + 1e-9
 
 
 @pytest.mark.parametrize('layout', [NTU, COCO])
@@ -399,10 +377,6 @@ def test_what_is_absent_is_not_drawn():
     lines, points, _, _ = draw(keypoint, NTU)
     assert (len(points[0]), len(lines[0])) == (74, 3 * num_bones - 1)
 
-    image = body(COCO, channels=2, frames=1)
-    image[0, 0, 9] = 0  # a wrist that was not found
-    lines, points, _, _ = draw(image, COCO)
-    assert len(points[0]) == 16 and len(lines[0]) == 15
     lines, points, _, _ = draw(body(NTU)[:, :, :13], None)
     assert len(points[0]) == 8 * 13 and not len(lines[0])
 
@@ -416,18 +390,18 @@ def test_samples_are_chosen_far_apart_or_by_name(browse):
     annotations.append(dict(frame_dir='broken', label=99))
     chosen = browse.choose_samples(annotations, 3)
     assert list(chosen) == ['S002', 'S012', 'S028']
-    every = browse.choose_samples(annotations, 100)
-    assert len(every) == 27 and 'S000' not in every
+    assert len(browse.choose_samples(annotations, 100)) == 27
     chosen = browse.choose_samples(annotations, ['S003', 'S000'])
     assert list(chosen) == ['S003', 'S000']
-    assert chosen['S003'] is annotations[3]
     with pytest.raises(ValueError, match=r"named 'broken'.*'S000', 'S001'"):
         browse.choose_samples(annotations, ['S003', 'broken'])
     with pytest.raises(ValueError, match='no annotation that could be drawn'):
         browse.choose_samples(annotations[:2], 3)
 
 
-def test_picture_shows_the_data_a_row_a_sample(run, data, tmp_path):
+def test_picture_shows_the_data_a_row_a_sample(
+    run, data, tmp_path, monkeypatch
+):
     out = tmp_path / 'pictures' / 'a.png'
 
     def picture(*names):
@@ -436,24 +410,19 @@ def test_picture_shows_the_data_a_row_a_sample(run, data, tmp_path):
         return imread(out)
 
     first = picture('S000')
-    np.testing.assert_array_equal(first, picture('S000'))
-    data['annotations'][0]['keypoint'][0, :, 5:8] *= -1
+    a, b, c, d, _, f = data['annotations']
+    a['keypoint'][0, :, 5:8] *= -1
     other = picture('S000')
     assert first.shape == other.shape and (first != other).any()
 
-    a, b, c, d, _, f = data['annotations']
     a['keypoint'][:] = 0
     b['keypoint'][:] = np.nan
     c['keypoint'][0, 3, 4] = 1e38
     d['keypoint'] = d['keypoint'][:, :1, :1]
     f['frame_dir'] = '$\\frac{name$ of no formula'
-    names = ['S000', 'S001', 'S002', 'S003', f['frame_dir']]
-    more = picture(*names)
+    more = picture('S000', 'S001', 'S002', 'S003', f['frame_dir'])
     assert len(more) > 4 * len(first)
     assert len(np.unique(more.reshape(-1, 4), axis=0)) > 3
-
-
-def test_picture_without_matplotlib(run, data, monkeypatch):
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
     with pytest.raises(SystemExit, match='needs matplotlib: pip install'):
         run(data, '--picture', 'a.png')
@@ -465,16 +434,11 @@ def test_picture_without_matplotlib(run, data, monkeypatch):
     [
         (['--samples', '3'], 'for --picture'),
         (['--picture', 'a.jpg'], 'does not end in .png'),
-        (['--picture', 'a.png', '--samples', '0'], 'expected 1 to 100'),
         (['--picture', 'a.png', '--samples', '101'], 'expected 1 to 100'),
+        ([], 'error: none.pkl'),
     ],
 )
 def test_arguments_are_checked(browse, capsys, options, message):
-    with pytest.raises(SystemExit):
-        browse.main(['a.pkl', *options])
-    assert message in capsys.readouterr().err
-
-
-def test_missing_file_is_named(browse):
-    with pytest.raises(SystemExit, match=r'error: none\.pkl'):
-        browse.main(['none.pkl'])
+    with pytest.raises(SystemExit) as stopped:
+        browse.main(['none.pkl', *options])
+    assert message in f'{stopped.value.code}{capsys.readouterr().err}'

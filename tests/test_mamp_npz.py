@@ -70,9 +70,7 @@ def assert_identical(got, expected):
         assert got[key].tobytes() == array.tobytes(), key
 
 
-# ---------------------------------------------------------------------------
 # From an archive to annotations
-# ---------------------------------------------------------------------------
 
 
 def test_annotations_hold_the_numbers_of_the_archive(tool, tmp_path):
@@ -137,21 +135,18 @@ def test_only_what_is_kept_is_held(tool, tmp_path):
     arrays = dict(x_train=rows, y_train=labels)
     arrays.update(x_test=rows[:1], y_test=labels[:1])
     path = save(tmp_path / 'a_xsub.npz', arrays)
-    out = tmp_path / 'back_XSub.npz'
     tracemalloc.start()
     try:
         to_annotations(tool, path)
-        tool.main(['to-npz', str(path.with_suffix('.pkl')), str(out)])
+        back = path.with_suffix('.pkl')
+        tool.main(['to-npz', str(back), str(tmp_path / 'b_xsub.npz')])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 45e6
-    assert np.load(out)['x_train'].tobytes() == rows.tobytes()
 
 
-# ---------------------------------------------------------------------------
 # There and back
-# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('dtype', ['f8', 'u1', '?'])
@@ -185,9 +180,7 @@ def test_compressed_archive_with_an_empty_part_and_another_split(
     assert_identical(back, arrays)
 
 
-# ---------------------------------------------------------------------------
 # Names
-# ---------------------------------------------------------------------------
 
 
 def test_split_is_what_the_name_says_or_asked_for(tool, tmp_path):
@@ -216,9 +209,7 @@ def test_suffix_is_checked_before_the_work(tool, capsys, arguments):
     assert 'does not end in' in capsys.readouterr().err
 
 
-# ---------------------------------------------------------------------------
 # Broken archives
-# ---------------------------------------------------------------------------
 
 
 def put(key, index, value):
@@ -240,10 +231,6 @@ BROKEN = {
         lambda arrays: arrays.pop('y_test'),
         r"lacks \['y_test'\] \(it has",
     ),
-    'flat rows': (
-        replace('x_train', lambda x: x.reshape(5, -1)),
-        r'x_train: has the shape \(5, 45000\), expected \(5, 300, 150\)',
-    ),
     'another number of labels': (
         replace('y_test', lambda y: y[:2]),
         r'x_test: has the shape \(3, 300, 150\), expected \(2, 300, 150\)',
@@ -255,10 +242,6 @@ BROKEN = {
     'two labels': (
         put('y_train', (3, 0), 1),
         'y_train: 1 rows are not one-hot; row 3 has 2 ones and 5 zeros',
-    ),
-    'NaN in the labels': (
-        put('y_train', (4, 0), np.nan),
-        'y_train: 1 rows are not one-hot; row 4 has 1 ones and 5 zeros',
     ),
     'other classes': (
         replace('y_test', lambda y: np.pad(y, ((0, 0), (0, 1)))),
@@ -328,53 +311,34 @@ def test_member_that_is_no_array(tool, tmp_path):
     path = save(tmp_path / 'a_xsub.npz', archive())
     with zipfile.ZipFile(path) as source:
         members = {name: source.read(name) for name in source.namelist()}
-    with zipfile.ZipFile(path, 'w') as target:
-        for name, data in members.items():
-            target.writestr(name, data if name != 'x_train.npy' else b'text')
-    with pytest.raises(SystemExit, match=r'npz, x_train: is no numpy array'):
-        to_annotations(tool, path)
-    with zipfile.ZipFile(path, 'w') as target:
-        for name, data in members.items():
-            target.writestr(name, data[:-40])
-    with pytest.raises(SystemExit, match=r'x_train: has 899960 bytes of numb'):
-        to_annotations(tool, path)
     # 10^15 rows declared in a header; nothing of that size may be asked for.
     huge = io.BytesIO()
     header = dict(descr='<f8', fortran_order=False, shape=(10**15, CLASSES))
     np.lib.format.write_array_header_1_0(huge, header)
-    with zipfile.ZipFile(path, 'w') as target:
-        for name, data in members.items():
-            target.writestr(
-                name, huge.getvalue() if name == 'y_train.npy' else data
-            )
-    with pytest.raises(SystemExit, match=r'y_train: has 0 bytes of numbers'):
-        to_annotations(tool, path)
+    for name, data, message in (
+        ('x_train', b'text', 'x_train: is no numpy array'),
+        ('x_train', members['x_train.npy'][:-40], 'has 899960 bytes of numb'),
+        ('y_train', huge.getvalue(), 'y_train: has 0 bytes of numbers'),
+    ):
+        with zipfile.ZipFile(path, 'w') as target:
+            for member, content in {**members, f'{name}.npy': data}.items():
+                target.writestr(member, content)
+        with pytest.raises(SystemExit, match=message):
+            to_annotations(tool, path)
 
 
-# ---------------------------------------------------------------------------
 # From annotations to an archive
-# ---------------------------------------------------------------------------
-
-
-def annotation(name, label=0, persons=1, frames=30, joints=25, seed=0):
-    rng = np.random.default_rng(seed)
-    keypoint = rng.normal(size=(persons, frames, joints, 3))
-    return dict(
-        frame_dir=name,
-        label=label,
-        total_frames=frames,
-        keypoint=keypoint.astype(np.float32),
-    )
 
 
 @pytest.fixture
 def annotations():
-    return [
-        annotation('a', label=2, seed=1),
-        annotation('b', label=1, persons=2, seed=2),
-        annotation('c', label=4, frames=300, seed=3),
-        annotation('unused', label=5),
+    """Three samples in the splits, and one of another class in none."""
+    sizes = dict(a=(2, 1, 30), b=(1, 2, 30), c=(4, 1, 300), unused=(5, 1, 30))
+    samples = [
+        synthetic.annotation(i, label, persons, frames)
+        for i, (label, persons, frames) in enumerate(sizes.values())
     ]
+    return [dict(s, frame_dir=name) for s, name in zip(samples, sizes)]
 
 
 def write(path, annotations, split=None, classes=None):
@@ -383,50 +347,32 @@ def write(path, annotations, split=None, classes=None):
     return path
 
 
-def test_archive_holds_the_numbers_of_the_annotations(
-    tool, tmp_path, annotations, capsys
-):
-    path = write(tmp_path / 'a.pkl', annotations)
-    arrays = to_npz(tool, path)
-    assert list(arrays) == ['x_train', 'y_train', 'x_test', 'y_test']
-    assert arrays['x_train'].shape == (2, *ROW)
-    assert arrays['x_train'].dtype == np.float32
-    a, b, c, _ = (sample['keypoint'] for sample in annotations)
-    rows = np.zeros((3, *ROW), np.float32)
-    rows[0, :30, :75] = a[0].reshape(30, 75)
-    rows[1, :30, :75] = b[0].reshape(30, 75)
-    rows[1, :30, 75:] = b[1].reshape(30, 75)
-    rows[2, :, :75] = c[0].reshape(300, 75)
-    np.testing.assert_array_equal(arrays['x_train'], rows[:2])
-    np.testing.assert_array_equal(arrays['x_test'], rows[2:])
-    # Labels go up to 5, also in samples that are in neither split.
-    np.testing.assert_array_equal(arrays['y_train'], np.eye(6)[[2, 1]])
-    np.testing.assert_array_equal(arrays['y_test'], np.eye(6)[[4]])
-    assert arrays['y_test'].dtype == np.float64
-    assert '1 annotations in neither split' in capsys.readouterr().out
-
-
 def test_what_does_not_fit_stops_or_is_cut(
     tool, tmp_path, annotations, capsys
 ):
-    annotations[1] = annotation('b', persons=4, frames=301, seed=4)
-    annotations[2] = annotation('c', frames=500, seed=5)
-    path = write(tmp_path / 'a.pkl', annotations, classes=list('abcdefgh'))
-    told = 'more than 300 frames in 2 samples, more than 2 persons in 1 '
+    a, b, c, _ = annotations
+    b['keypoint'] = np.ones((4, 301, 25, 3), np.float32)
+    b['keypoint'][1] = 2
+    b['total_frames'] = 301
+    path = write(tmp_path / 'a.pkl', annotations)
+    told = 'more than 300 frames in 1 samples, more than 2 persons in 1 '
     with pytest.raises(SystemExit, match=f'{told}.*--cut'):
         to_npz(tool, path)
     assert not (tmp_path / 'back_XSub.npz').exists()
     arrays = to_npz(tool, path, '--cut')
-    assert arrays['y_train'].shape == (2, 8)  # as many as there are names
-    assert told in capsys.readouterr().out
-    b, c = annotations[1]['keypoint'], annotations[2]['keypoint']
-    np.testing.assert_array_equal(
-        arrays['x_train'][1].reshape(300, 2, 25, 3),
-        b[:2, :300].swapaxes(0, 1),
-    )
-    np.testing.assert_array_equal(
-        arrays['x_test'][0, :, :75], c[0, :300].reshape(300, 75)
-    )
+    printed = capsys.readouterr().out
+    assert told in printed and '1 annotations in neither split' in printed
+    # Labels go up to 5, also in samples that are in neither split.
+    np.testing.assert_array_equal(arrays['y_train'], np.eye(6)[[2, 1]])
+    np.testing.assert_array_equal(arrays['y_test'], np.eye(6)[[4]])
+    rows = np.zeros((3, *ROW), np.float32)
+    rows[0, :30, :75] = a['keypoint'].reshape(30, 75)
+    rows[1] = [1] * 75 + [2] * 75
+    rows[2, :, :75] = c['keypoint'].reshape(300, 75)
+    np.testing.assert_array_equal(arrays['x_train'], rows[:2])
+    np.testing.assert_array_equal(arrays['x_test'], rows[2:])
+    write(path, annotations, classes=list('abcdefgh'))
+    assert to_npz(tool, path, '--cut')['y_train'].shape == (2, 8)
 
 
 @pytest.mark.parametrize(
@@ -458,35 +404,18 @@ def test_broken_annotation(tool, tmp_path, annotations, changes, message):
 
 def test_other_forms_and_splits(tool, tmp_path, annotations):
     path = tmp_path / 'a.pkl'
-    synthetic.write(path, annotations)
-    with pytest.raises(SystemExit, match=r'a\.pkl.*without splits'):
-        to_npz(tool, path)
-    synthetic.write(path, dict(split={}, annotations=[*annotations, 'e']))
-    with pytest.raises(
-        SystemExit, match=r'a\.pkl: .*annotations that are no dict'
+    broken = dict(split={}, annotations=[*annotations, 'e'])
+    split = {'xsub_train': ['a'], 'xsub_val': ['b']}
+    for content, name, message in (
+        (annotations, 'b_XSub', r'a\.pkl.*without splits'),
+        (broken, 'b_XSub', r'a\.pkl: .*annotations that are no dict'),
+        (
+            dict(split=split, annotations=annotations),
+            'b_XSet',
+            "no split 'xset_train'.*'xsub_train', 'xsub_val'",
+        ),
+        (dict(split=split, annotations=annotations), 'b', 'give --split'),
     ):
-        to_npz(tool, path)
-    write(path, annotations)
-    with pytest.raises(
-        SystemExit, match=r"no split 'xset_train'.*'xsub_train', 'xsub_val'"
-    ):
-        to_npz(tool, path, name='b_XSet.npz')
-    with pytest.raises(SystemExit, match='give --split'):
-        to_npz(tool, path, name='b.npz')
-
-
-def test_failure_leaves_the_old_archive_and_no_other_file(
-    tool, tmp_path, annotations, monkeypatch
-):
-    path = write(tmp_path / 'a.pkl', annotations)
-    out = tmp_path / 'back_XSub.npz'
-    out.write_bytes(b'old')
-
-    def full_disk(*args):
-        raise OSError('no space left on device')
-
-    monkeypatch.setattr(tool, 'write_part', full_disk)
-    with pytest.raises(SystemExit, match='no space left'):
-        to_npz(tool, path)
-    assert out.read_bytes() == b'old'
-    assert sorted(os.listdir(tmp_path)) == ['a.pkl', 'back_XSub.npz']
+        synthetic.write(path, content)
+        with pytest.raises(SystemExit, match=message):
+            to_npz(tool, path, name=f'{name}.npz')
