@@ -16,7 +16,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from small_models import T, encoder, finetune_head, mamp, pretraining
 from small_models import recogniser as build_recogniser
-from synthetic import data_set, write
+from synthetic import data_set, loader, pipeline, write
 
 from mamp_mmaction.engine import WarmupCosineLR
 
@@ -84,11 +84,8 @@ def test_learning_rate_where_it_can_be_read_off():
     assert rates[2100] == pytest.approx(7.5e-4)  # half of the cosine
     assert 5e-4 < rates[-1] < 5e-4 + 1e-8
     assert learning_rates(PROBE, 1)[0] == [0.1]
-
-
-def test_a_rate_of_zero_stays_zero():
-    recipe = dict(lr=0.0, min_lr=0.0, epochs=5, warmup=1)
-    assert learning_rates(recipe, 2) == [[0.0]] * 10
+    nothing = dict(lr=0.0, min_lr=0.0, epochs=5, warmup=1)
+    assert learning_rates(nothing, 2) == [[0.0]] * 10
 
 
 def test_scaling_the_learning_rate_scales_the_curve():
@@ -232,8 +229,7 @@ def test_frozen_parameters_are_left_out():
     model = finetuned()
     model.backbone.requires_grad_(False)
     found, _ = groups_of(model, 0.8)
-    heads = {name for name, _ in model.named_parameters() if 'head' in name}
-    assert set(found) == heads
+    assert found and all('head' in name for name in found)
 
 
 @pytest.mark.parametrize(
@@ -241,19 +237,17 @@ def test_frozen_parameters_are_left_out():
     [
         (dict(layer_decay=1.5), 'layer_decay=1.5'),
         (dict(layer_decay=0.8, type='AdamW'), 'has none: add lr'),
+        (dict(layer_decay=0.8, type='AdamW', lr=1), 'MAMPTransformer'),
     ],
 )
 def test_layer_decay_bad_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        constructor(**kwargs)
-
-
-def test_layer_decay_needs_our_encoder():
-    with pytest.raises(ValueError, match='MAMPTransformer'):
-        groups_of(torch.nn.Linear(3, 3), 0.8)
+        constructor(**kwargs)(torch.nn.Linear(3, 3))
 
 
 # Through the runner ----------------------------------------------------------
+
+LOOKS = ('CenterSkeleton', 'TemporalCropResize')
 
 
 @pytest.fixture
@@ -263,30 +257,19 @@ def run(tmp_path):
     def train(coordinate=0.0, model=None, hooks=(), **kwargs):
         data = data_set(size=6, train=6, frames=T, joints=7)
         data['annotations'][4]['keypoint'][0, 3, 2, 1] = coordinate
-        dataset = dict(
-            type='PoseDataset',  # which does not look at the coordinates
-            ann_file=write(tmp_path / 'data.pkl', data),
-            split='xsub_train',
-            pipeline=[
-                dict(type='FormatGCNInput', num_person=1),
-                dict(type='MotionAwareMask', mask_ratio=0.8, tau=0),
-                dict(
-                    type='PackActionInputs',
-                    algorithm_keys=('mask',),
-                    meta_keys=('frame_dir',),
-                ),
-            ],
-        )
+        ann_file = write(tmp_path / 'data.pkl', data)
+        # Without what looks at the coordinates before the model does.
+        steps = [s for s in pipeline(T, 1, 0.8) if s['type'] not in LOOKS]
+        steps[1].update(tau=0)
         checkpoint = dict(type='CheckpointHook', interval=1, by_epoch=False)
         runner = Runner(
             model=model or MODELS.build(pretraining()),
             work_dir=str(tmp_path / 'work'),
             experiment_name=uuid.uuid4().hex,
-            train_dataloader=dict(
+            train_dataloader=loader(
+                *(ann_file, 'xsub_train', steps, 'PoseDataset'),
                 batch_size=2,
-                num_workers=0,
                 sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=dataset,
             ),
             train_cfg=dict(by_epoch=True, max_epochs=2),
             optim_wrapper=dict(

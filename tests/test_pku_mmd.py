@@ -1,5 +1,3 @@
-import os
-
 import numpy as np
 import pytest
 
@@ -114,20 +112,22 @@ def test_absent_persons_are_not_stored(pku, tmp_path, capsys):
 
 
 def test_first_300_frames_are_kept(pku, tmp_path, capsys):
+    """And training videos without files are counted."""
     values = video(320, persons=1)
     write_video(tmp_path / 'raw', '0002-L', values, (1, 5, 306), (2, 5, 305))
-    write_splits(tmp_path / 'raw', ['0002-L'])
+    write_splits(tmp_path / 'raw', ['0002-L', '0003-L', '0004-L'], ['0002-L'])
     for sample in convert(pku, tmp_path / 'raw')['annotations']:
         assert sample['total_frames'] == 300
         np.testing.assert_array_equal(
             sample['keypoint'][0], values[5:305, 0].astype(np.float32)
         )
-    assert 'cut to 300 frames     1\n' in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert 'cut to 300 frames     1\n' in out
+    assert '2 of the 3 training videos of xsub have no file' in out
+    assert 'of xview have' not in out
 
 
-# ---------------------------------------------------------------------------
 # Splits
-# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('spelling', SPLIT_FILES)
@@ -179,18 +179,7 @@ def test_split_file_of_another_form(pku, tmp_path, text, message):
         convert(pku, raw)
 
 
-def test_training_videos_without_files_are_counted(pku, tmp_path, capsys):
-    write_video(tmp_path / 'raw', '0002-L', video(5), (1, 0, 5))
-    write_splits(tmp_path / 'raw', ['0002-L', '0003-L', '0004-L'], ['0002-L'])
-    convert(pku, tmp_path / 'raw')
-    out = capsys.readouterr().out
-    assert '2 of the 3 training videos of xsub have no file' in out
-    assert 'of xview have' not in out
-
-
-# ---------------------------------------------------------------------------
 # Broken files
-# ---------------------------------------------------------------------------
 
 
 def test_broken_skeleton_is_left_out_or_stops(pku, tmp_path, capsys):
@@ -202,30 +191,22 @@ def test_broken_skeleton_is_left_out_or_stops(pku, tmp_path, capsys):
     path.write_text(path.read_text().replace('\n', '\n1e39 2\n', 1))
     assert names(convert(pku, raw)) == ['0002-L_001', '0002-L_002']
     message = f"{path}, line 2: '1e39 2' (2 values), expected 150 finite"
-    captured = capsys.readouterr()
-    assert f'left out, broken: {message}' in captured.err
-    assert 'left out, broken      1' in captured.out
-
-    (tmp_path / 'out.pkl').unlink()
+    assert f'left out, broken: {message}' in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
         convert(pku, raw, '--strict')
     assert str(stop.value).startswith(f'error: {message}')
-    assert os.listdir(tmp_path) == ['raw']
 
 
 @pytest.mark.parametrize(
     ('row', 'message'),
     [
         ('3,4,31,2', '0 <= start < end <= 30, the frames'),
-        ('3,30,31,2', '0 <= start < end <= 30, the frames'),
         ('3,9,9,2', '0 <= start < end <= 30, the frames'),
         ('3,-1,9,2', '0 <= start < end <= 30, the frames'),
         ('52,4,9,2', 'a class from 1 to 51'),
         ('0,4,9,2', 'a class from 1 to 51'),
         ('3,4,x,2', 'class,start,end,confidence'),
         ('3,4,9', 'class,start,end,confidence'),
-        ('3,4,9,2,1', 'class,start,end,confidence'),
-        ('3,4,9,', 'class,start,end,confidence'),
         ('', 'class,start,end,confidence'),
     ],
 )
@@ -259,8 +240,6 @@ def test_file_without_its_counterpart_is_named(pku, tmp_path, capsys, folder):
     missing.unlink()
     assert names(convert(pku, raw)) == ['0002-L_001']
     assert str(missing) in capsys.readouterr().err
-    with pytest.raises(SystemExit, match='0003-L'):
-        convert(pku, raw, '--strict')
 
 
 def test_folder_without_videos(pku, tmp_path):
