@@ -190,9 +190,8 @@ def test_splits_are_the_toolboxs(ntu, toolbox):
         ('ntu120', 'xset', toolbox.training_setups_120, 32),
     ):
         in_train = ntu.TASKS[task].in_train[split]
-        found = [
-            in_train(dict.fromkeys(ntu.KINDS, i)) for i in range(1, most + 1)
-        ]
+        numbers = range(1, most + 1)
+        found = [in_train(dict.fromkeys(ntu.KINDS, i)) for i in numbers]
         assert found == [i in train for i in numbers]
 
 

@@ -141,50 +141,34 @@ def test_every_option_of_the_plan_is_one_of_its_config(results, name):
 def test_a_training_waits_for_its_start_and_for_nothing_else(
     results, cell, monkeypatch
 ):
+    """Nothing is started after a failure."""
     started, both = [], threading.Barrier(2, timeout=20)
 
     def train(cell, folder, threads):
         started.append(cell.name)
         if cell.name in ('start', 'alone'):
             both.wait()  # These two run at once, or never end.
+        if cell.name == 'fails':
+            raise ChildProcessError('out of memory')
+
+    def run(processes, **starts):
+        cells = [replace(cell, name=n, start=s) for n, s in starts.items()]
+        results.run_all(cells, FOLDER, processes, 1)
 
     monkeypatch.setattr(results, 'train', train)
-    cells = [
-        replace(cell, name=name, start=start)
-        for name, start in (
-            ('start', None),
-            ('after', 'start'),
-            ('last', 'after'),
-            ('alone', None),
-        )
-    ]
-    results.run_all(cells, FOLDER, 2, 1)
+    run(2, start=None, after='start', last='after', alone=None)
     assert set(started[:2]) == {'start', 'alone'}
     assert started[2:] == ['after', 'last']
-
-
-def test_nothing_is_started_after_a_failure(results, cell, monkeypatch):
-    def train(cell, folder, threads):
-        started.append(cell.name)
-        raise ChildProcessError('out of memory')
-
-    started = []
-    monkeypatch.setattr(results, 'train', train)
-    cells = [replace(cell, name=name) for name in ('a', 'b')]
+    started.clear()
     with pytest.raises(ChildProcessError):
-        results.run_all(cells, FOLDER, 1, 1)
-    assert started == ['a']
+        run(1, fails=None, other=None)
+    assert started == ['fails']
 
 
 def test_the_tables(results):
     def record(model, labels, last, best):
-        return dict(
-            model=model,
-            pretraining='MAMP',
-            labels=labels,
-            last=last,
-            best=best,
-        )
+        common = dict(model=model, pretraining='MAMP', labels=labels)
+        return dict(common, last=last, best=best)
 
     loss = dict(model='A', pretraining='MAMP', labels=None)
     lines = results.format_tables(

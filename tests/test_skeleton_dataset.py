@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from mmaction.registry import DATASETS
-from synthetic import data_set, write
+from synthetic import data_set, pipeline, write
 
 from mamp_mmaction.datasets import skeleton_dataset
 from mamp_mmaction.datasets.skeleton_dataset import UNLABELLED
@@ -35,22 +35,7 @@ def test_selects_the_split(build, data):
 
 
 def test_pipeline_ends_in_a_packed_sample(build, data):
-    dataset = build(
-        data,
-        split='xsub_train',
-        pipeline=[
-            dict(type='CenterSkeleton'),
-            dict(type='TemporalCropResize', num_frames=24),
-            dict(type='RandomRotate3D'),
-            dict(type='FormatGCNInput', num_person=2),
-            dict(type='MotionAwareMask'),
-            dict(
-                type='PackActionInputs',
-                meta_keys=('frame_dir',),
-                algorithm_keys=('mask',),
-            ),
-        ],
-    )
+    dataset = build(data, split='xsub_train', pipeline=pipeline(24, 2, 0.9))
     packed = dataset[3]
     assert packed['inputs'].shape == (1, 2, 24, 25, 3)
     assert packed['inputs'].dtype == torch.float32
@@ -155,13 +140,8 @@ def test_unknown_split(build, data):
         build(data, split='xsub')
     with pytest.raises(ValueError, match='plain list'):
         build(data['annotations'], split='xsub_train')
-
-
-def test_missing_file():
     with pytest.raises(FileNotFoundError, match='nowhere.pkl'):
-        DATASETS.build(
-            dict(type='SkeletonDataset', ann_file='nowhere.pkl', pipeline=[])
-        )
+        build(data, ann_file='nowhere.pkl')
 
 
 def test_integers_of_numpy_are_labels(build, data):
