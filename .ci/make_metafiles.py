@@ -60,12 +60,16 @@ DATA_SETS = {
     'pku1': 'PKU-MMD I',
     'pku2': 'PKU-MMD II',
     'msr-action3d': 'MSR-Action3D',
+    'nw-ucla': 'Northwestern-UCLA',
+    'utd-mhad': 'UTD-MHAD',
+    'kinect-v1': 'MSR-Action3D, Northwestern-UCLA and UTD-MHAD',
     'toy': 'synthetic',
 }
 NAME = re.compile(
     r'(?P<network>\w+?)_(?P<processes>\d+)xb(?P<batch>\d+)-(?P<protocol>\S+)-'
-    r'(?P<epochs>\d+)e_(?P<data>[a-z0-9-]+?)-(?P<split>xsub|xview|xset)-'
-    r'\S*keypoint-(?P<dims>[23]d)'
+    rf'(?P<epochs>\d+)e_(?P<data>{"|".join(DATA_SETS)})'
+    r'(-(?P<split>xsub|xview|xset))?(-from-(?P<source>\S+))?-'
+    r'keypoint-(?P<dims>[23]d)'
 )
 # Rows of the README's results on MSR-Action3D, by network and protocol.
 MEASURED = {
@@ -135,6 +139,8 @@ def figures_of(path: Path, named: dict) -> dict[str, float]:
     row = re.search(rf'\({link}\) \| ([\d.]*) ?\| ([\d.]*)', card)
     published, ours = row.groups() if row else ('', '')
     known = MEASURED.get((named['network'], named['protocol']))
+    if named['source']:
+        known = None  # measured are those of the data set alone
     if named['data'] == 'msr-action3d' and known:
         known = known.replace(' | ', r' \| ')
         pattern = rf'^\| {known} \| ([\d.]+) \('
@@ -156,8 +162,10 @@ def describe(path: Path, sizes: dict) -> dict:
     if alike not in sizes:
         sizes[alike] = size_of(cfg.model, cfg.test_pipeline)
     parameters, flops = sizes[alike]
-    split = named['split'].replace('x', 'X-')
-    data = f'{DATA_SETS[named["data"]]} {split}, {named["dims"].upper()}'
+    data = DATA_SETS[named['data']]
+    if named['split']:
+        data += f' {named["split"].replace("x", "X-")}'
+    data += f', {named["dims"].upper()}'
     processes = int(named['processes'])
     result = {
         'Task': 'Self-Supervised Pre-Training'

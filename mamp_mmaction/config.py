@@ -3,7 +3,7 @@
 import copy
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from mmengine.config import ConfigDict
 from mmengine.runner import Runner
@@ -12,6 +12,8 @@ from mmengine.utils import import_modules_from_strings
 from .layouts import SkeletonLayout, get_layout
 
 PARTS = ('train', 'val', 'test')
+# What each data set of a union says for itself.
+MEMBER = ('ann_file', 'stored_layout', 'split')
 CHANNELS = ('xyz', 'xyz+score', 'xy', 'xy+score')
 
 
@@ -25,6 +27,13 @@ class DatasetOptions:
         layout (str): Name of the skeleton (:mod:`mamp_mmaction.layouts`),
             which says how many joints there are, which one is the origin and
             what the bones and the graph are.
+        stored_layout (str): Name of the skeleton in the annotation file
+            where that is another, of which :class:`MapJoints` makes
+            ``layout``. Where the inherited config maps joints already, its
+            ``layout`` need not be repeated.
+        union (Sequence[dict]): Several data sets for one training, each a
+            ``dict(ann_file=, stored_layout=, split=)``. Their classes, if
+            they are to be learned, must be the same.
         split (str | tuple[str, str]): ``'xsub'`` for the splits
             ``xsub_train`` and ``xsub_val``, or the two names.
         num_frames (int): Frames of a clip, T.
@@ -49,6 +58,8 @@ class DatasetOptions:
     ann_file: str | None = None
     num_classes: int | None = None
     layout: str | None = None
+    stored_layout: str | None = None
+    union: Sequence[dict] | None = None
     split: str | Sequence[str] | None = None
     num_frames: int | None = None
     num_person: int | None = None
@@ -71,6 +82,18 @@ class DatasetOptions:
             raise ValueError(
                 f'stream={self.stream!r} and center={self.center} need the '
                 "layout's name, which says what the bones and the origin are."
+            )
+        for member in self.union or ():
+            if set(member) != set(MEMBER):
+                raise ValueError(
+                    f'union has the member {dict(member)}: expected a dict '
+                    f'of {", ".join(MEMBER)}.'
+                )
+        outside = [key for key in MEMBER if getattr(self, key) is not None]
+        if self.union and outside:
+            raise ValueError(
+                f'{" and ".join(outside)} stands beside union, whose members '
+                'have their own.'
             )
         if self.split is not None and len(self.splits) != 2:
             raise ValueError(
@@ -114,8 +137,9 @@ def use_dataset(cfg: ConfigDict, **options) -> None:
 
     Args:
         cfg (ConfigDict): The inherited config, which is changed: loaders of
-            :class:`SkeletonDataset`, ``test_pipeline`` and ``model``. Its
-            variable ``dataset`` is used up.
+            :class:`SkeletonDataset` (mmengine's ``ConcatDataset`` of them for
+            a union), ``test_pipeline``, which of a union is for skeletons of
+            ``layout``, and ``model``. Its variable ``dataset`` is used up.
         options: Attributes of :class:`DatasetOptions`; they go before those
             of ``dataset``.
 
@@ -138,39 +162,73 @@ def use_dataset(cfg: ConfigDict, **options) -> None:
         imports.extend(name for name in data.imports if name not in imports)
     layout = data.layout and get_layout(data.layout)
     _check_complete(cfg, data)
+    steps = set()
     for part in PARTS:
-        loader = cfg.get(f'{part}_dataloader', {})
-        if 'pipeline' not in loader.get('dataset', {}):
-            raise ValueError(
-                f'use_dataset found no {part}_dataloader with a pipeline in '
-                'the inherited config: inherit a recipe, such as '
-                "'mamp_mmaction::_base_/mamp_linear.py'."
-            )
-        _set_loader(loader.dataset, data, layout, part)
-    steps = {step.type for step in cfg.train_dataloader.dataset.pipeline}
+        for dataset, its in _members(cfg, part, data):
+            _set_loader(dataset, its, layout, part)
+            if part == 'train':
+                steps.update(step.type for step in dataset.pipeline)
     unmasked = {'mask_ratio', 'tau'}.intersection(options)
     if unmasked and 'MotionAwareMask' not in steps:
         raise ValueError(
             f'{" and ".join(sorted(unmasked))} would change nothing: the '
             'inherited pipeline has no mask. Add masked=True.'
         )
-    cfg.test_pipeline = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
+    tested = cfg.test_dataloader.dataset
+    cfg.test_pipeline = copy.deepcopy(
+        tested.get('datasets', [tested])[0].pipeline
+    )
+    if 'datasets' in tested:
+        _drop(cfg.test_pipeline, 'MapJoints')
     if 'model' in cfg:
         _fit_model(cfg.model, data, layout)
 
 
 def _check_complete(cfg: ConfigDict, data: DatasetOptions) -> None:
     """A recipe's first data set must be described as far as recipes need."""
-    first = 'ann_file' not in cfg.get('train_dataloader', {}).get(
-        'dataset', {}
-    )
+    train = cfg.get('train_dataloader', {}).get('dataset', {})
     needed = ('num_classes', 'layout', 'split')
+    if data.union:
+        needed = (
+            needed[:2] if 'cls_head' in cfg.get('model', {}) else ('layout',)
+        )
+    elif data.ann_file is None or 'ann_file' in train or 'datasets' in train:
+        return
     lacking = [name for name in needed if getattr(data, name) is None]
-    if data.ann_file is not None and first and lacking:
+    if lacking:
+        what = 'union' if data.union else f'data set {data.ann_file!r}'
         raise ValueError(
-            f'the data set {data.ann_file!r} lacks {" and ".join(lacking)}: '
+            f'the {what} lacks {" and ".join(lacking)}: '
             'give it to use_dataset or in the variable `dataset`.'
         )
+
+
+def _members(
+    cfg: ConfigDict, part: str, data: DatasetOptions
+) -> list[tuple[ConfigDict, DatasetOptions]]:
+    """The data sets of one loader, each with its options."""
+    loader = cfg.get(f'{part}_dataloader', {})
+    dataset = loader.get('dataset', {})
+    members = dataset.get('datasets', [dataset])
+    if 'pipeline' not in members[0]:
+        raise ValueError(
+            f'use_dataset found no {part}_dataloader with a pipeline in '
+            'the inherited config: inherit a recipe, such as '
+            "'mamp_mmaction::_base_/mamp_linear.py'."
+        )
+    if data.union:
+        members[0].pop('num_classes', None)
+        loader.dataset = ConfigDict(
+            type='ConcatDataset',
+            ignore_keys=['classes'],
+            datasets=[copy.deepcopy(members[0]) for _ in data.union],
+        )
+        options = [replace(data, union=None, **its) for its in data.union]
+        return list(zip(loader.dataset.datasets, options))
+    if data.ann_file is not None:
+        loader.dataset = members[0]
+        members = [loader.dataset]
+    return [(member, data) for member in members]
 
 
 def _given(**values) -> dict:
@@ -190,6 +248,7 @@ def _set_loader(
     if data.split is not None:
         dataset.split = data.splits[part != 'train']
     pipeline = dataset.pipeline
+    _map_joints(pipeline, data)
     # What is there, or not, at all.
     if data.channels is not None:
         _drop(pipeline, 'ScaleToImage', 'RandomRotate3D', 'DropScore')
@@ -235,6 +294,26 @@ def _set_loader(
         elif step.type == 'MotionAwareMask':
             step.update(_given(mask_ratio=data.mask_ratio, tau=data.tau))
             _set_num_coords(step, data)
+
+
+def _map_joints(pipeline: list, data: DatasetOptions) -> None:
+    """Let a pipeline begin with the step from the stored to the layout."""
+    old = next((step for step in pipeline if step.type == 'MapJoints'), None)
+    source, target = data.stored_layout, data.layout
+    if old is not None:
+        if target is None or data.ann_file is None:
+            source = source or old.source
+        target = target or old.target
+    _drop(pipeline, 'MapJoints')
+    if source is None:
+        return
+    if target is None:
+        raise ValueError(
+            f'stored_layout={source!r} needs `layout`, the name of the '
+            'skeleton that the model gets.'
+        )
+    step = dict(type='MapJoints', source=source, target=target)
+    pipeline.insert(0, ConfigDict(step))
 
 
 def _fit_model(

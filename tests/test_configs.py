@@ -90,9 +90,15 @@ def describe(path):
     return named
 
 
+def members(dataloader):
+    """The configs of the data sets of a dataloader, out of their wrapper."""
+    dataset = dataloader.dataset
+    return dataset.get('datasets', [dataset.get('dataset', dataset)])
+
+
 def steps(dataloader):
     """The transforms of a dataloader by type."""
-    return {step['type']: step for step in dataloader.dataset.pipeline}
+    return {step['type']: step for step in members(dataloader)[0].pipeline}
 
 
 @every_config
@@ -104,9 +110,10 @@ def test_every_config(path):
     assert cfg.train_dataloader.batch_size == int(batch)
     total = int(processes) * int(batch)
     assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=total)
-    for step, same in zip(
-        cfg.test_pipeline, cfg.test_dataloader.dataset.pipeline, strict=True
-    ):
+    tested = members(cfg.test_dataloader)
+    # Samples of a union's members differ in their layouts, not those of users.
+    pipeline = tested[0].pipeline[len(tested) > 1 :]
+    for step, same in zip(cfg.test_pipeline, pipeline, strict=True):
         step.pop('_scope_', None)  # of the toolbox's configs
         assert step == same
     assert cfg.custom_imports.imports == ['mamp_mmaction']
@@ -115,9 +122,9 @@ def test_every_config(path):
         assert cfg.default_hooks.check_settings.type == 'CheckSettingsHook'
         check_settings(cfg)
     for part in PARTS:
-        dataset = cfg[f'{part}_dataloader'].dataset
-        for step in dataset.get('dataset', dataset).pipeline:
-            TRANSFORMS.build(step)
+        for dataset in members(cfg[f'{part}_dataloader']):
+            for step in dataset.pipeline:
+                TRANSFORMS.build(step)
     if cfg.load_from is not None:
         check_start(cfg)
 
@@ -162,9 +169,12 @@ def test_what_is_said_twice_agrees(path):
     }
     assert len(persons) == 1
     assert backbone.get('num_person') in (None, *persons)
-    files = {loader.dataset.ann_file for loader in loaders}
-    classes = {loader.dataset.num_classes for loader in loaders}
-    assert len(files) == len(classes) == 1
+    named = [
+        [(data.ann_file, data.get('num_classes')) for data in members(loader)]
+        for loader in loaders
+    ]
+    assert named[0] == named[1] == named[2]
+    classes = {number for _, number in named[0]}
     if 'cls_head' in cfg.model:
         head = cfg.model.cls_head
         assert {head.num_classes} == classes
@@ -337,6 +347,140 @@ def test_msr_action3d_configs_are_there():
         assert start is None or f'/{network}_1xb32-pretrain-' in start
 
 
+# Data sets of the first Kinect: classes, layout of the file, epochs and
+# warm-up of pre-training, epochs of classifiers.
+KINECT = {
+    'msr-action3d-xsub': (20, 'msr_action3d', 300, 20, 100),
+    'nw-ucla-xview': (10, 'nw_ucla', 80, 5, 30),
+    'utd-mhad-xsub': (27, 'utd_mhad', 200, 13, 70),
+}
+UNION = 'mamp_1xb32-pretrain-60e_kinect-v1-keypoint-3d'
+SPINE = {'msr_action3d': 3, 'nw_ucla': 1, 'utd_mhad': 2, 'kinect_v1': 1}
+
+
+def check_small(cfg, masked):
+    """Network and pipelines of sequences as short as these."""
+    transformer = dict(
+        type='MAMPTransformer',
+        embed_dims=128,
+        depth=4,
+        num_frames=60,
+        num_joints=20,
+    )
+    backbone = dict(cfg.model.backbone)
+    backbone.pop('drop_path_rate', None)
+    assert backbone == transformer
+    if masked:
+        assert cfg.model.neck == dict(
+            type='MAMPDecoder', decoder_embed_dims=128, depth=2
+        )
+    for part in PARTS:
+        for data in members(cfg[f'{part}_dataloader']):
+            transforms = {step.type: step for step in data.pipeline}
+            assert transforms['TemporalCropResize'].num_frames == 60
+            assert transforms['TemporalCropResize'].min_crop_frames == 16
+            assert transforms['FormatGCNInput'].num_person == 1
+            assert ('MotionAwareMask' in transforms) == masked
+            if masked:
+                assert transforms['MotionAwareMask'].mask_ratio == 0.75
+
+
+@pytest.mark.parametrize(
+    'data, protocol',
+    [
+        *itertools.product(
+            KINECT, ('pretrain', 'mae', 'linear', 'finetune', 'scratch')
+        ),
+        ('nw-ucla-xview', 'semi5'),
+        ('utd-mhad-xsub', 'semi5'),
+    ],
+)
+def test_recipe_of_the_first_kinects_data(data, protocol):
+    classes, layout, pretrain, warmup, classify = KINECT[data]
+    masked = protocol in ('pretrain', 'mae')
+    semi = protocol == 'semi5'
+    epochs = pretrain if masked else 100 if semi else classify
+    batch = 8 if semi else 32
+    cfg = config(f'mamp_1xb{batch}-{protocol}-{epochs}e_{data}-keypoint-3d')
+    check_small(cfg, masked)
+    for part, loader in ((part, cfg[f'{part}_dataloader']) for part in PARTS):
+        (dataset,) = members(loader)
+        assert dataset.ann_file == f'data/{layout}.pkl'
+        assert dataset.num_classes == classes
+        ending = 'train' if part == 'train' else 'val'
+        assert dataset.split == f'{data.split("-")[-1]}_{ending}'
+        assert dataset.pipeline[0] == dict(
+            type='CenterSkeleton', center_joint=SPINE[layout]
+        )
+        if masked:
+            tau = steps(loader)['MotionAwareMask'].tau
+            assert tau == (0.8 if protocol == 'pretrain' else 0)
+    train = cfg.train_dataloader.dataset
+    assert train.get('label_ratio') == (0.05 if semi else None)
+    assert train.get('label_balanced') == (semi or None)
+    start = f'work_dirs/mamp_1xb32-pretrain-{pretrain}e_{data}-keypoint-3d'
+    if masked or protocol == 'scratch':
+        assert cfg.load_from is None
+    else:
+        assert cfg.load_from == f'{start}/epoch_{pretrain}.pth'
+    wrapper = cfg.optim_wrapper
+    if protocol == 'linear':
+        assert wrapper.type == 'OptimWrapper' and wrapper.optimizer.lr == 0.1
+        return
+    assert wrapper.type == 'AutoAmpOptimWrapper'
+    assert wrapper.optimizer.lr == 1e-3
+    assert cfg.param_scheduler.warmup == (warmup if masked else 5)
+    assert cfg.param_scheduler.min_lr == (5e-4 if masked else 3e-5)
+    if masked:
+        target = 'motion' if protocol == 'pretrain' else 'joint'
+        assert cfg.model.head == dict(
+            type='MotionPredictionHead', target=target
+        )
+    else:
+        decay = 1.0 if protocol == 'scratch' else 0.8
+        assert wrapper.paramwise_cfg.layer_decay == decay
+
+
+def test_the_union_is_of_the_training_splits_in_one_order():
+    cfg = config(UNION)
+    check_small(cfg, masked=True)
+    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler.warmup) == (60, 4)
+    for part in PARTS:
+        assert cfg[f'{part}_dataloader'].dataset.type == 'ConcatDataset'
+        ending = 'train' if part == 'train' else 'val'
+        for dataset, (data, (_, layout, *_)) in zip(
+            members(cfg[f'{part}_dataloader']), KINECT.items(), strict=True
+        ):
+            assert dataset.ann_file == f'data/{layout}.pkl'
+            assert dataset.split == f'{data.split("-")[-1]}_{ending}'
+            assert dataset.pipeline[:2] == [
+                dict(type='MapJoints', source=layout, target='kinect_v1'),
+                dict(type='CenterSkeleton', center_joint=1),
+            ]
+
+
+@pytest.mark.parametrize('data', KINECT)
+@pytest.mark.parametrize('protocol', ['linear', 'finetune'])
+def test_classifiers_from_the_union(data, protocol):
+    _, layout, _, _, epochs = KINECT[data]
+    name = f'mamp_1xb32-{protocol}-{epochs}e_{data}'
+    cfg = config(f'{name}-from-kinect-v1-keypoint-3d')
+    assert cfg.pop('load_from') == f'work_dirs/{UNION}/epoch_60.pth'
+    # All else is as after a pre-training on the data set alone.
+    own = config(f'{name}-keypoint-3d')
+    own.pop('load_from')
+    for part in PARTS:
+        pipeline = cfg[f'{part}_dataloader'].dataset.pipeline
+        step = pipeline.pop(0)
+        assert step == dict(
+            type='MapJoints', source=layout, target='kinect_v1'
+        )
+        assert pipeline[0].pop('center_joint') == 1
+        own[f'{part}_dataloader'].dataset.pipeline[0].pop('center_joint')
+    cfg.pop('test_pipeline'), own.pop('test_pipeline')
+    assert cfg.to_dict() == own.to_dict()
+
+
 def test_the_model_card_links_to_configs_that_exist():
     links = re.findall(r'\]\(([\w/-]+\.py)\)', CARD)
     assert len(links) >= 8
@@ -395,7 +539,8 @@ def build_runner(cfg, ann_file=None):
         loader = cfg[f'{part}_dataloader']
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
         if ann_file is not None:
-            loader.dataset.ann_file = ann_file
+            for dataset in members(loader):
+                dataset.ann_file = ann_file
     cfg.update(work_dir='work', log_level='ERROR')
     cfg.experiment_name = f'test_{next(COUNTER)}'
     return Runner.from_cfg(cfg)
@@ -446,6 +591,9 @@ def train_and_evaluate_once(runner):
             (f'mamp_*-{protocol}-*_ntu60-xsub-keypoint-2d', 17, 2)
             for protocol in ('pretrain', 'linear', 'finetune')
         ),
+        (UNION, 20, 3),
+        ('mamp_*-semi5-*_utd-mhad-xsub-*', 20, 3),
+        ('mamp_*-linear-*_nw-ucla-xview-from-kinect-v1-*', 20, 3),
         ('stgcn_*-pretrain-*', 20, 3),
         ('stgcn_*-scratch-*', 20, 3),
         ('stgcnpp_*-auxiliary-*', 20, 3),
@@ -587,6 +735,17 @@ def test_documented_data_set_file(documented, protocol):
     train_and_evaluate_once(build_runner(shrink(cfg)))
 
 
+def test_documented_union_and_probe(documented):
+    union, probe = map(Config.fromfile, ('my_union.py', 'my_probe.py'))
+    check_settings(union), check_settings(probe)
+    mine = ('data/mine.pkl', 'nturgb+d', 'kinect_v1')
+    assert mapped(union) == [mine, ('data/old.pkl', 'nw_ucla', 'kinect_v1')]
+    assert mapped(probe) == [mine]
+    here, there = probe.model.backbone, union.model.backbone
+    assert here == there
+    assert probe.load_from.endswith(f'{union.train_cfg.max_epochs}.pth')
+
+
 def test_documented_child_and_command_line(documented):
     cfg = Config.fromfile('my_small.py')
     assert cfg.train_dataloader.dataset.ann_file == 'data/mine.pkl'
@@ -641,12 +800,22 @@ def test_variables_that_are_used_are_no_settings(tmp_path):
     assert cfg.model.cls_head.num_classes == 7
 
 
+TWO = [
+    dict(ann_file='1.pkl', stored_layout='nw_ucla', split='xview'),
+    dict(ann_file='2.pkl', stored_layout='nturgb+d', split=('a', 'b')),
+]
+
+
 @pytest.mark.parametrize(
     'options, message',
     [
         ("anfile='x.pkl'", "no option 'anfile'.*ann_file"),
         ("layout='ntu'", "layout 'ntu' is unknown"),
         ("channels='xyc'", "channels='xyc' is none of"),
+        ("stored_layout='coco'", "stored_layout='coco' needs `layout`"),
+        ("union=[dict(ann_file='x')]", 'expected a dict of ann_file, stored_'),
+        (f"union={TWO}, split='xsub'", 'split stands beside union'),
+        (f"union={TWO}, layout='coco'", 'the union lacks num_classes'),
         ("stream='bone'", "stream='bone' .*need the layout"),
         ("split=('a', 'b', 'c')", 'the names of the two splits'),
         ('tau=0.5', 'tau would change nothing.*masked=True'),
@@ -693,3 +862,56 @@ def test_the_mask_can_be_of_training_alone(tmp_path):
     cfg = child(tmp_path, TOY.format('finetune-20e'), options)
     assert steps(cfg.train_dataloader)['MotionAwareMask'].tau == 0.5
     assert 'MotionAwareMask' not in steps(cfg.val_dataloader)
+
+
+def mapped(cfg):
+    """What each data set of training is stored in, and what is made of it."""
+    return [
+        (data.ann_file, data.pipeline[0].source, data.pipeline[0].target)
+        if data.pipeline[0].type == 'MapJoints'
+        else data.ann_file
+        for data in members(cfg.train_dataloader)
+    ]
+
+
+def test_a_union_of_ones_own(tmp_path):
+    options = f"union={TWO}, layout='kinect_v1'"
+    cfg = child(tmp_path, TOY.format('pretrain-60e'), options)
+    check_settings(cfg)
+    assert cfg.model.backbone.num_joints == 20
+    expected = [
+        ('1.pkl', 'nw_ucla', 'kinect_v1'),
+        ('2.pkl', 'nturgb+d', 'kinect_v1'),
+    ]
+    assert mapped(cfg) == expected
+    assert [data.split for data in members(cfg.val_dataloader)] == [
+        'xview_val',
+        'b',
+    ]
+    assert all('num_classes' not in d for d in members(cfg.train_dataloader))
+    (tmp_path / 'child.py').rename(tmp_path / 'union.py')
+    for options, found in (
+        ('tau=0.5', expected),
+        ("ann_file='3.pkl', stored_layout='utd_mhad'", 'utd_mhad'),
+        ("ann_file='3.pkl', layout='coco'", None),
+    ):
+        cfg = child(tmp_path, './union.py', options)
+        if found is None:
+            found = ['3.pkl']
+        elif found != expected:
+            found = [('3.pkl', found, 'kinect_v1')]
+        assert mapped(cfg) == found
+
+
+def test_a_new_data_set_takes_the_unions_recipe(tmp_path, unseen_layout):
+    data = made_data(tmp_path / 'mine.pkl', joints=20, classes=7)
+    cfg = child(
+        tmp_path,
+        'mamp_mmaction::mamp/nw-ucla/'
+        'mamp_1xb32-finetune-30e_nw-ucla-xview-from-kinect-v1-keypoint-3d.py',
+        f"ann_file={data!r}, num_classes=7, stored_layout='{unseen_layout}'",
+    )
+    check_settings(cfg)
+    assert mapped(cfg) == [(data, unseen_layout, 'kinect_v1')]
+    cfg.load_from = None
+    train_and_evaluate_once(build_runner(shrink(cfg)))

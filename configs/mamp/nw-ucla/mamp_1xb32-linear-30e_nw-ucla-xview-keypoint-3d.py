@@ -1,0 +1,12 @@
+_base_ = [
+    '../../_base_/datasets/nw-ucla.py',
+    '../../_base_/mamp_small_linear.py',
+]
+
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, split='xview')
+train_cfg = dict(max_epochs=30)
+load_from = (
+    'work_dirs/mamp_1xb32-pretrain-80e_nw-ucla-xview-keypoint-3d/epoch_80.pth'
+)

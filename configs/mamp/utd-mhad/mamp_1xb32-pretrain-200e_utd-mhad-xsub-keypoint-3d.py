@@ -1,0 +1,10 @@
+_base_ = [
+    '../../_base_/datasets/utd-mhad.py',
+    '../../_base_/mamp_small_pretrain.py',
+]
+
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, split='xsub')
+train_cfg = dict(max_epochs=200)
+param_scheduler = dict(warmup=13)
