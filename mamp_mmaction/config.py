@@ -293,6 +293,8 @@ def _set_loader(
             step.update(_given(layout=data.layout))
         elif step.type == 'MotionAwareMask':
             step.update(_given(mask_ratio=data.mask_ratio, tau=data.tau))
+            if step.get('layout') is not None:  # of the limbs it masks
+                step.update(_given(layout=data.layout))
             _set_num_coords(step, data)
 
 

@@ -915,3 +915,13 @@ def test_a_new_data_set_takes_the_unions_recipe(tmp_path, unseen_layout):
     assert mapped(cfg) == [(data, unseen_layout, 'kinect_v1')]
     cfg.load_from = None
     train_and_evaluate_once(build_runner(shrink(cfg)))
+
+
+def test_masked_limbs_are_those_of_the_new_layout():
+    cfg = config('mamp_*-pretrain-*_nw-ucla-xview-*')
+    mask = steps(cfg.train_dataloader)['MotionAwareMask']
+    mask.update(part='limb', layout='nw_ucla')
+    use_dataset(cfg, stored_layout='nw_ucla', layout='msr_action3d')
+    mask = steps(cfg.train_dataloader)['MotionAwareMask']
+    assert mask.layout == 'msr_action3d'
+    assert 'layout' not in steps(cfg.val_dataloader)['MotionAwareMask']
