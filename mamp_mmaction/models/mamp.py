@@ -92,6 +92,8 @@ class MaskedMotionPrediction:
                 neck.setdefault(key, getattr(self.backbone, key))
         if head.get('num_coords') is not None:
             neck.setdefault('num_coords', head['num_coords'])
+        if isinstance(head.get('target'), dict):
+            neck.setdefault('num_targets', max(len(head['target']), 1))
         self.neck = MODELS.build(neck)
         self.head = MODELS.build(share('head', head, self.neck, HEAD_SHARES))
         # What an encoder that cannot drop tokens sees of the masked ones.
@@ -296,23 +298,24 @@ class MAMP(MaskedMotionPrediction, BaseModel):
 
         Returns:
             list[ActionDataSample]: The samples with ``pred_motion`` (for
-            the joint target ``pred_joint``), (M, T, V, C) in the skeleton's
-            units (with ``num_coords``, so many channels), and
-            ``masked_errors`` (M, 3) as summed by
+            other targets ``pred_joint``, ``pred_acceleration``), (M, T, V,
+            C) in the skeleton's units (with ``num_coords``, so many
+            channels), and ``masked_errors`` (M, 3) as summed by
             :meth:`MotionPredictionHead.errors`.
         """
         keypoint, mask = self.unpack(inputs, data_samples)
         pred = self._predict_patches(keypoint, mask, data_samples)
         keypoint, mask = keypoint.flatten(0, 1), mask.flatten(0, 1)
-        field = f'pred_{self.head.target}'
-        shape = (len(data_samples), -1)
-        motions = self.head.predict(pred, keypoint).unflatten(0, shape)
         errors = torch.stack(self.head.errors(pred, keypoint, mask), dim=1)
-        errors = errors.unflatten(0, shape)
-        for sample, motion, error in zip(data_samples, motions, errors):
-            # Not rows of the batch, which a pickled sample would drag along.
-            sample.set_field(motion.clone(), field)
-            sample.set_field(error.clone(), 'masked_errors')
+        fields = dict(masked_errors=errors)
+        for name in self.head.targets:
+            fields[f'pred_{name}'] = self.head.predict(pred, keypoint, name)
+        for field, values in fields.items():
+            values = values.unflatten(0, (len(data_samples), -1))
+            for sample, value in zip(data_samples, values):
+                # No row of the batch, which a pickled sample would drag
+                # along.
+                sample.set_field(value.clone(), field)
         return data_samples
 
     def extract_feat(

@@ -51,6 +51,8 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         num_coords (int, optional): Leading channels that are coordinates,
             k, of which alone patches are predicted. Defaults to None, all
             ``in_channels``.
+        num_targets (int): Patches that are predicted for a token, one after
+            the other: a mixture has several. Defaults to 1.
         attention (str): ``'self'``, the paper's: all tokens attend to each
             other. Or ``'cross'``: mask tokens attend to the encoded visible
             ones alone, which costs less, since what a token predicts does
@@ -75,6 +77,7 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         t_patch_size: int = 4,
         drop_path_rate: float = 0.0,
         num_coords: int | None = None,
+        num_targets: int = 1,
         attention: str = 'self',
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -102,7 +105,8 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
             attention=ATTENTIONS[attention],
         )
         self.norm = nn.LayerNorm(D)
-        self.pred = nn.Linear(D, t_patch_size * (num_coords or in_channels))
+        patch = t_patch_size * (num_coords or in_channels)
+        self.pred = nn.Linear(D, num_targets * patch)
         init_transformer_weights(self)
 
     def forward(

@@ -3,26 +3,65 @@ import torch.nn.functional as F
 from mmaction.registry import MODELS
 from mmengine.model import BaseModule
 
+from mamp_mmaction.motion_mask import motion_intensity
 from mamp_mmaction.patches import coordinates, patchify, unpatchify
 
 from .visible_tokens import gather_tokens
 
 EPS = 1e-6
+# How often the difference in time is taken for a target.
+DIFFERENCES = dict(joint=0, motion=1, acceleration=2)
 
 
-def motion(keypoint: torch.Tensor, stride: int) -> torch.Tensor:
+def motion(
+    keypoint: torch.Tensor, stride: int, order: int = 1
+) -> torch.Tensor:
     """Displacement of every joint over the next frames.
 
     Args:
         keypoint (torch.Tensor): Skeletons of shape (B, T, V, C).
         stride (int): Frames between the two positions, s.
+        order (int): 2 for the acceleration, which is the motion of the
+            motion. Defaults to 1.
 
     Returns:
         torch.Tensor: ``x[t + s] - x[t]`` of shape (B, T, V, C), the last s
+        frames zero; of order 2 that of these differences, the last 2 s
         frames zero.
     """
-    displacement = keypoint[:, stride:] - keypoint[:, :-stride]
-    return F.pad(displacement, (0, 0, 0, 0, 0, stride))
+    for _ in range(order):
+        keypoint = keypoint[:, stride:] - keypoint[:, :-stride]
+    return F.pad(keypoint, (0, 0, 0, 0, 0, order * stride))
+
+
+def target_weights(target: str | dict[str, float]) -> dict[str, float]:
+    """Weights of the losses of a mixture of targets.
+
+    Args:
+        target (str | dict[str, float]): A target, or several with weights.
+
+    Returns:
+        dict[str, float]: Weights that sum to 1.
+
+    Raises:
+        ValueError: If a target is unknown or a weight negative, or they do
+            not sum to a positive number.
+    """
+    weights = {target: 1.0} if isinstance(target, str) else dict(target)
+    unknown = [name for name in weights if name not in DIFFERENCES]
+    if unknown:
+        raise ValueError(
+            f'target={unknown[0]!r} is none of '
+            f'{", ".join(map(repr, DIFFERENCES))}, which may also be mixed: '
+            'target=dict(motion=0.8, acceleration=0.2).'
+        )
+    total = sum(weights.values())
+    if not total > 0 or min(weights.values()) < 0:
+        raise ValueError(
+            f'target={weights}: the weights must sum to a positive number, '
+            'and none may be negative.'
+        )
+    return {name: weight / total for name, weight in weights.items()}
 
 
 @MODELS.register_module()
@@ -32,9 +71,13 @@ class MotionPredictionHead(BaseModule):
     It has no parameters: the decoder's last layer gives the prediction.
 
     Args:
-        target (str): What masked tokens predict: ``'motion'``, or
-            ``'joint'`` for the masked autoencoder that reconstructs
-            positions. Defaults to ``'motion'``.
+        target (str | dict[str, float]): What masked tokens predict:
+            ``'motion'``, ``'joint'`` for the masked autoencoder that
+            reconstructs positions, or ``'acceleration'``, the motion of the
+            motion. Or several and the weights of their losses, which are
+            divided by their sum, such as ``dict(motion=0.8,
+            acceleration=0.2)``; each is normalised by itself. Source:
+            MaskSem (2025). Defaults to ``'motion'``.
         motion_stride (int): Frames between the two positions whose
             difference is the motion. Defaults to 1.
         norm_target (str | bool): What a target is normalised by, its mean
@@ -53,22 +96,23 @@ class MotionPredictionHead(BaseModule):
             k: 2 for 2D with a confidence, which is no motion. They alone
             are the target; for C read k in what follows. Defaults to None,
             all C.
+        loss_weight (str, optional): ``'motion'`` lets a person's masked
+            tokens count by their motion intensity, the one that the mask
+            goes by, over its mean among them; all alike if none moves.
+            Source: AMR (CVPR 2026). Defaults to None, all alike.
     """
 
     def __init__(
         self,
-        target: str = 'motion',
+        target: str | dict[str, float] = 'motion',
         motion_stride: int = 1,
         norm_target: str | bool = 'patch',
         t_patch_size: int = 4,
         ignore_absent: bool = False,
         num_coords: int | None = None,
+        loss_weight: str | None = None,
     ) -> None:
         super().__init__()
-        if target not in ('motion', 'joint'):
-            raise ValueError(
-                f"target={target!r} is neither 'motion' nor 'joint'."
-            )
         norm_target = 'patch' if norm_target is True else norm_target
         if norm_target not in ('patch', 'clip', False):
             raise ValueError(
@@ -77,12 +121,17 @@ class MotionPredictionHead(BaseModule):
             )
         if motion_stride < 1:
             raise ValueError(f'motion_stride={motion_stride} must be >= 1.')
-        self.target = target
+        if loss_weight not in (None, 'motion'):
+            raise ValueError(
+                f"loss_weight={loss_weight!r} is neither 'motion' nor None."
+            )
+        self.targets = target_weights(target)
         self.motion_stride = motion_stride
         self.norm_target = norm_target
         self.t_patch_size = t_patch_size
         self.ignore_absent = ignore_absent
         self.num_coords = num_coords
+        self.loss_weight = loss_weight
 
     def loss(
         self,
@@ -102,13 +151,15 @@ class MotionPredictionHead(BaseModule):
                 tokens that were predicted. Defaults to None, all L.
 
         Returns:
-            dict: ``loss_motion`` (``loss_joint``), and for comparison
-            ``mse_zero``, what predicting zero would cost; both scalars.
+            dict: ``loss_motion`` (``loss_joint``, ``loss_acceleration``), in
+            a mixture each times its weight, and for comparison with their
+            sum ``mse_zero``, what predicting zero would cost; all scalars.
         """
-        error, zero_error, count = self.errors(pred, keypoint, mask, wanted)
+        error, zero_error, count = self._errors(pred, keypoint, mask, wanted)
         total = count.sum().clamp(min=1)
+        losses = (error.sum(dim=0) / total).unbind()
         return {
-            f'loss_{self.target}': error.sum() / total,
+            **{f'loss_{name}': x for name, x in zip(self.targets, losses)},
             'mse_zero': zero_error.sum() / total,
         }
 
@@ -131,23 +182,67 @@ class MotionPredictionHead(BaseModule):
 
         Returns:
             tuple[torch.Tensor]: Each (B,): the error of the prediction, that
-            of predicting zero, and the number of tokens counted.
+            of predicting zero, both weighted as the loss is, and the number
+            of tokens counted.
+
+        Raises:
+            ValueError: If the decoder predicts more or fewer numbers for a
+                token than the target has.
         """
+        *errors, count = self._errors(pred, keypoint, mask, wanted)
+        error, zero_error = (x.sum(dim=1) for x in errors)
+        return error, zero_error, count
+
+    def _errors(
+        self,
+        pred: torch.Tensor,
+        keypoint: torch.Tensor,
+        mask: torch.Tensor,
+        wanted: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The errors of each of the n targets, (B, n) twice and (B,)."""
         target = self.target_patches(keypoint)
-        weight = mask.float()
+        if pred.shape[2] != target.shape[2]:
+            raise ValueError(
+                f'The decoder predicts {pred.shape[2]} numbers for a token, '
+                f'but the target has {target.shape[2]}: its t_patch_size, '
+                'num_coords and num_targets must be those of the head.'
+            )
+        counted = mask.float()
         if self.ignore_absent:
             present = keypoint.flatten(1).any(dim=1)
-            weight = weight * present[:, None]
+            counted = counted * present[:, None]
+        weight = counted
+        if self.loss_weight == 'motion':
+            weight = weight * self._motion_share(keypoint, mask)
         if wanted is not None:
             target = gather_tokens(target, wanted)
             weight = weight.gather(1, wanted)
-        error = (pred.float() - target).square().mean(dim=2)  # (B, L)
-        zero_error = target.square().mean(dim=2)
-        return (
-            (error * weight).sum(dim=1),
-            (zero_error * weight).sum(dim=1),
-            weight.sum(dim=1),
+            counted = counted.gather(1, wanted)
+
+        def summed(difference: torch.Tensor) -> torch.Tensor:
+            parts = difference.chunk(len(self.targets), dim=2)
+            return torch.stack(
+                [
+                    share * (part.square().mean(dim=2) * weight).sum(dim=1)
+                    for share, part in zip(self.targets.values(), parts)
+                ],
+                dim=1,
+            )
+
+        error, zero_error = summed(pred.float() - target), summed(target)
+        return error, zero_error, counted.sum(dim=1)
+
+    def _motion_share(
+        self, keypoint: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Motion of every token over the masked ones' mean, (B, L)."""
+        intensity = motion_intensity(
+            keypoint.float(), self.t_patch_size, self.num_coords
         )
+        mean = (intensity * mask).sum(dim=1) / mask.sum(dim=1)
+        still = mean[:, None] == 0
+        return torch.where(still, 1.0, intensity / mean[:, None])
 
     def target_patches(self, keypoint: torch.Tensor) -> torch.Tensor:
         """What the decoder should predict.
@@ -156,16 +251,23 @@ class MotionPredictionHead(BaseModule):
             keypoint (torch.Tensor): Skeletons, (B, T, V, C).
 
         Returns:
-            torch.Tensor: Patches, (B, L, u * C), normalised if so asked.
+            torch.Tensor: Patches, (B, L, u * C), normalised if so asked;
+            of n targets one after the other, (B, L, n * u * C).
         """
-        patches = self._raw_patches(keypoint)
-        if self.norm_target:
-            mean, std = self._statistics(patches, keypoint.shape[2])
-            patches = (patches - mean) / std
-        return patches
+        every = []
+        for name in self.targets:
+            patches = self._raw_patches(keypoint, name)
+            if self.norm_target:
+                mean, std = self._statistics(patches, keypoint.shape[2])
+                patches = (patches - mean) / std
+            every.append(patches)
+        return every[0] if len(every) == 1 else torch.cat(every, dim=2)
 
     def predict(
-        self, pred: torch.Tensor, keypoint: torch.Tensor
+        self,
+        pred: torch.Tensor,
+        keypoint: torch.Tensor,
+        target: str | None = None,
     ) -> torch.Tensor:
         """The prediction in the skeleton's units.
 
@@ -173,28 +275,37 @@ class MotionPredictionHead(BaseModule):
         deviation, which the model cannot know.
 
         Args:
-            pred (torch.Tensor): Predicted patches, (B, L, u * C).
+            pred (torch.Tensor): Predicted patches, (B, L, u * C), of n
+                targets (B, L, n * u * C).
             keypoint (torch.Tensor): Skeletons, (B, T, V, C).
+            target (str, optional): Which one of several. Defaults to None,
+                the first.
 
         Returns:
-            torch.Tensor: Predicted motion (or joints), (B, T, V, C).
+            torch.Tensor: Predicted motion (joints, acceleration), (B, T, V,
+            C).
         """
-        pred, num_joints = pred.float(), keypoint.shape[2]
+        names, num_joints = list(self.targets), keypoint.shape[2]
+        target = target or names[0]
+        pred = pred.float().chunk(len(names), dim=2)[names.index(target)]
         if self.norm_target:
-            patches = self._raw_patches(keypoint)
+            patches = self._raw_patches(keypoint, target)
             mean, std = self._statistics(patches, num_joints)
             pred = pred * std + mean
         return unpatchify(pred, self.t_patch_size, num_joints)
 
-    def _raw_patches(self, keypoint: torch.Tensor) -> torch.Tensor:
+    def _raw_patches(
+        self, keypoint: torch.Tensor, target: str
+    ) -> torch.Tensor:
         keypoint = coordinates(keypoint.float(), self.num_coords)
-        if self.target == 'motion':
-            if self.motion_stride >= keypoint.shape[1]:
-                raise ValueError(
-                    f'motion_stride={self.motion_stride} must be smaller '
-                    f'than the {keypoint.shape[1]} frames of a clip.'
-                )
-            keypoint = motion(keypoint, self.motion_stride)
+        order = DIFFERENCES[target]
+        if order * self.motion_stride >= keypoint.shape[1]:
+            raise ValueError(
+                f'target={target!r} at motion_stride={self.motion_stride} '
+                f'needs more than the {keypoint.shape[1]} frames of a clip.'
+            )
+        if order:
+            keypoint = motion(keypoint, self.motion_stride, order)
         return patchify(keypoint, self.t_patch_size)
 
     def _statistics(

@@ -81,8 +81,9 @@ class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
         losses = self._classification_loss(inputs, data_samples)
         with frozen_running_statistics(self.backbone):
             motion = super().loss(inputs, data_samples)
-        key = f'loss_{self.head.target}'
-        motion[key] = self.motion_weight * motion[key]
+        for name in self.head.targets:
+            key = f'loss_{name}'
+            motion[key] = self.motion_weight * motion[key]
         return {**losses, **motion}
 
     def _classification_loss(
