@@ -120,13 +120,13 @@ def size_of(model: dict, pipeline: list[dict]) -> tuple[int, int]:
             )
         mask = torch.empty(persons, built.neck.num_tokens, dtype=torch.bool)
         ratio = TRANSFORMS.build(steps['MotionAwareMask']).mask_ratio
-        visible = mask.new_zeros(
-            persons, num_visible_tokens(mask.shape[1], ratio), dtype=torch.long
-        )
+        count = num_visible_tokens(mask.shape[1], ratio)
+        built.train()  # where a share of the tokens may be decoded
+        visible, wanted = built.choose(mask[None], [dict(num_visible=count)])
 
         def predict() -> torch.Tensor:
             return built.neck(
-                built.encode(keypoint, mask[None], visible), visible
+                built.encode(keypoint, mask[None], visible), visible, wanted
             )
 
         return parameters, count_flops(predict)
