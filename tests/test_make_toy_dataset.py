@@ -82,9 +82,8 @@ def test_numbers_stay_what_they_are_for_a_seed(make):
 def test_splits_divide_by_subject_and_by_camera(content):
     by_name = {a['frame_dir']: a for a in content['annotations']}
     for split, letter in (('xsub', 'P'), ('xview', 'C')):
-        parts = [
-            content['split'][f'{split}_{part}'] for part in ('train', 'val')
-        ]
+        names = (f'{split}_train', f'{split}_val')
+        parts = [content['split'][name] for name in names]
         assert sorted(parts[0] + parts[1]) == sorted(by_name)
         samples = [[by_name[name] for name in part] for part in parts]
         first, second = ({field(a, letter) for a in part} for part in samples)

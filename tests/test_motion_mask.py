@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmaction.datasets.transforms import FormatGCNInput
 from mmengine.runner import Runner
-from synthetic import annotation, data_set, write
+from synthetic import annotation, data_set, loader, pipeline, write
 
 from mamp_mmaction.datasets.transforms import MotionAwareMask
 from mamp_mmaction.motion_mask import (
@@ -14,18 +14,13 @@ from mamp_mmaction.motion_mask import (
 from mamp_mmaction.patches import patchify, unpatchify
 
 
-def draw(keypoint, tau=0.8, mask_ratio=0.9, t_patch_size=4, seed=0, **kwargs):
+def draw(keypoint, seed=0, uniform=None, **kwargs):
+    kwargs = dict(dict(mask_ratio=0.9, tau=0.8, t_patch_size=4), **kwargs)
     persons, frames, joints, _ = keypoint.shape
-    tokens = frames // t_patch_size * joints
-    uniform = np.random.default_rng(seed).random((persons, tokens))
-    return motion_aware_mask(
-        keypoint,
-        uniform,
-        mask_ratio=mask_ratio,
-        tau=tau,
-        t_patch_size=t_patch_size,
-        **kwargs,
-    )
+    if uniform is None:
+        tokens = frames // kwargs['t_patch_size'] * joints
+        uniform = np.random.default_rng(seed).random((persons, tokens))
+    return motion_aware_mask(keypoint, uniform, **kwargs)
 
 
 def skeletons(persons=2, frames=120, joints=25, channels=3):
@@ -60,11 +55,9 @@ def test_follows_the_formula(shape, tau):
     keypoint = skeletons(*shape).astype(np.float64)
     tokens = shape[1] // 4 * shape[2]
     uniform = np.random.default_rng(2).random((shape[0], tokens))
-    mask = motion_aware_mask(
-        keypoint, uniform, mask_ratio=0.9, tau=tau, t_patch_size=4
-    )
     visible = int(tokens * (1 - 0.9))
     expected = by_the_formula(keypoint, uniform, tau, 4, visible)
+    mask = draw(keypoint, uniform=uniform, tau=tau)
     np.testing.assert_array_equal(mask, expected)
 
 
@@ -128,8 +121,6 @@ def test_a_confidence_does_not_move_the_mask():
     np.testing.assert_array_equal(*masks)
     np.testing.assert_array_equal(masks[0], draw(keypoint[..., :2]))
     assert (draw(other) != draw(keypoint)).any()  # it does where it counts
-    with pytest.raises(ValueError, match='num_coords=4 is none of 1 to 3'):
-        draw(keypoint, num_coords=4)
 
 
 @pytest.mark.parametrize('tau', [0, 0.8])
@@ -138,9 +129,7 @@ def test_equal_scores_still_keep_the_same_number(tau):
     uniform = np.random.default_rng(0).random((3, 750))
     uniform[0] = 0.5
     uniform[1, ::2] = 0.01  # more tokens than are kept, and some below
-    mask = motion_aware_mask(
-        keypoint, uniform, mask_ratio=0.9, tau=tau, t_patch_size=4
-    )
+    mask = draw(keypoint, uniform=uniform, tau=tau)
     np.testing.assert_array_equal((~mask).sum(axis=1), [74, 74, 74])
     lowest = np.sort(np.argsort(uniform[2])[:74])
     np.testing.assert_array_equal(np.flatnonzero(~mask[2]), lowest)
@@ -149,45 +138,30 @@ def test_equal_scores_still_keep_the_same_number(tau):
 
 @pytest.mark.parametrize('shape', [(2, 120, 25, 3), (1, 60, 20, 2)])
 def test_patches_are_time_major_and_frame_major(shape):
-    x = skeletons(*shape)
+    x, (_, _, joints, channels) = skeletons(*shape), shape
     patches = patchify(x, 4)
-    person, segment, joint, frame, channel = 0, 3, 5, 2, 1
-    assert (
-        patches[
-            person,
-            segment * shape[2] + joint,
-            frame * shape[3] + channel,
-        ]
-        == x[person, segment * 4 + frame, joint, channel]
-    )
-    np.testing.assert_array_equal(unpatchify(patches, 4, shape[2]), x)
+    segment, joint, frame, channel = 3, 5, 2, 1
+    value = x[0, segment * 4 + frame, joint, channel]
+    place = 0, segment * joints + joint, frame * channels + channel
+    assert patches[place] == value
+    np.testing.assert_array_equal(unpatchify(patches, 4, joints), x)
 
 
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(mask_ratio=0.0), r'mask_ratio=0.0 is outside \(0, 1\)'),
         (dict(mask_ratio=1.0), r'mask_ratio=1.0 is outside \(0, 1\)'),
         (dict(mask_ratio=0.999), 'keeps 0 of 750 tokens'),
         (dict(tau=-0.1), 'tau=-0.1 must not be negative'),
         (dict(t_patch_size=7), 'num_frames=120 .* t_patch_size=7'),
         (dict(t_patch_size=120), 'a single segment of t_patch_size=120'),
+        (dict(uniform=np.zeros((2, 74))), r'\(2, 750\).*got \(2, 74\)'),
+        (dict(num_coords=4), 'num_coords=4 is none of 1 to 3'),
     ],
 )
 def test_bad_arguments(change, message):
     with pytest.raises(ValueError, match=message):
         draw(skeletons(), **change)
-
-
-def test_noise_of_the_wrong_length():
-    with pytest.raises(ValueError, match=r'\(2, 750\).*got \(2, 74\)'):
-        motion_aware_mask(
-            skeletons(),
-            np.zeros((2, 74)),
-            mask_ratio=0.9,
-            tau=0.8,
-            t_patch_size=4,
-        )
 
 
 # The transform ---------------------------------------------------------------
@@ -219,28 +193,12 @@ def test_workers_and_epochs_draw_different_masks_and_crops(tmp_path):
     data = data_set(8, 8, frames=300, joints=5)
     for sample in data['annotations']:
         sample['keypoint'] = data['annotations'][0]['keypoint']
-    dataset = dict(
-        type='SkeletonDataset',
-        ann_file=write(tmp_path / 'ann.pkl', data),
-        split='xsub_train',
-        pipeline=[
-            dict(type='TemporalCropResize', num_frames=40),
-            dict(type='FormatGCNInput', num_person=1),
-            dict(type='MotionAwareMask', mask_ratio=0.5),
-            dict(type='PackActionInputs', algorithm_keys=('mask',)),
-        ],
-    )
-    loader = Runner.build_dataloader(
-        dict(
-            batch_size=2,
-            num_workers=2,
-            persistent_workers=True,  # as in the configs
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=dataset,
-        ),
-        seed=0,
-    )
-    batches = [batch for _ in range(2) for batch in loader]
+    path = write(tmp_path / 'ann.pkl', data)
+    cfg = loader(path, 'xsub_train', pipeline(40, 1, 0.5), batch_size=2)
+    # As in the configs.
+    cfg.update(num_workers=2, persistent_workers=True)
+    batches = Runner.build_dataloader(cfg, seed=0)
+    batches = [batch for _ in range(2) for batch in batches]
     masks = torch.stack(
         [sample.mask for batch in batches for sample in batch['data_samples']]
     )
