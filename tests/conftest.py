@@ -1,3 +1,4 @@
+import gc
 import importlib.util
 import json
 import os
@@ -24,6 +25,11 @@ def pytest_collectstart():
     others has no use for torch.
     """
     import mamp_mmaction  # noqa: F401
+
+
+def pytest_collection_finish():
+    """Leave the libraries out of each collection that a data set calls for."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
