@@ -3,6 +3,7 @@ import os
 import mmengine
 import numpy as np
 import pytest
+import synthetic
 from mmaction.datasets import PoseDataset
 
 from mamp_mmaction.datasets import annotation_file
@@ -14,51 +15,39 @@ from mamp_mmaction.datasets.annotation_file import (
 )
 
 
-def annotation(name, frames=6, persons=1, label=0, seed=0):
-    rng = np.random.default_rng(seed)
-    shape = (persons, frames, 20, 3)
-    return dict(
-        frame_dir=name,
-        label=label,
-        total_frames=frames,
-        keypoint=rng.normal(size=shape).astype(np.float32),
-    )
+def annotation(name, seed=0, **kwargs):
+    kwargs = dict(dict(label=0, frames=6, joints=20), **kwargs)
+    return dict(synthetic.annotation(seed, **kwargs), frame_dir=name)
 
 
 @pytest.fixture
 def content():
     annotations = [
-        annotation('a', frames=6, seed=1),
-        annotation('b', frames=9, persons=2, label=1, seed=2),
-        annotation('c', frames=7, label=1, seed=3),
+        annotation('a', seed=1),
+        annotation('b', seed=2, frames=9, persons=2, label=1),
+        annotation('c', seed=3, frames=7, label=1),
     ]
     return {'train': ['a', 'b'], 'val': ['c']}, annotations
 
 
 def test_round_trip_is_exact(tmp_path, content):
+    """And the toolbox reads it."""
     split, annotations = content
     path = tmp_path / 'new' / 'folder' / 'data.pkl'
     write_annotations(path, split, annotations, classes=('run', 'rest'))
     read = read_annotations(path)
     assert read['split'] == split
     assert read['classes'] == ['run', 'rest']
-    for got, expected in zip(read['annotations'], annotations):
+    for got, expected in zip(read['annotations'], annotations, strict=True):
         assert got['keypoint'].dtype == np.float32
-        np.testing.assert_array_equal(got['keypoint'], expected['keypoint'])
-        assert {k: v for k, v in got.items() if k != 'keypoint'} == {
-            k: v for k, v in expected.items() if k != 'keypoint'
-        }
+        np.testing.assert_array_equal(
+            got.pop('keypoint'), expected['keypoint']
+        )
+        assert got == {k: v for k, v in expected.items() if k != 'keypoint'}
     assert os.listdir(path.parent) == ['data.pkl']
-
-
-def test_toolbox_reads_what_was_written(tmp_path, content):
-    path = str(tmp_path / 'data.pkl')
-    write_annotations(path, *content, classes=['run', 'rest'])
-    dataset = PoseDataset(path, pipeline=[], split='train')
-    assert [dataset.get_data_info(i)['frame_dir'] for i in (0, 1)] == [
-        'a',
-        'b',
-    ]
+    dataset = PoseDataset(str(path), pipeline=[], split='train')
+    names = [dataset.get_data_info(i)['frame_dir'] for i in (0, 1)]
+    assert names == ['a', 'b']
 
 
 def test_failure_leaves_the_old_file_and_no_other(

@@ -1,13 +1,10 @@
 """tools/benchmark_speed.py: its rows, their agreement, counts and errors."""
 
-import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 
 SECTIONS = ('pipeline', 'step', 'inference', 'absent', 'runner')
 
@@ -54,21 +51,6 @@ def test_two_processes(speed, args, ann_file):
     assert [row[0] for row in rows] == ['1', '2']
 
 
-def test_skeletons_are_like_those_of_ntu(speed):
-    args = speed.parse_args(['--samples', '400'])
-    path = speed.write_skeletons(Path('skeletons.pkl'), args)
-    annotations = pickle.loads(Path(path).read_bytes())['annotations']
-    shapes = [annotation['keypoint'].shape for annotation in annotations]
-    lengths = [shape[1] for shape in shapes]
-    assert 75 <= np.median(lengths) <= 85
-    assert 30 <= min(lengths) < 50 and 150 < max(lengths) <= 250
-    assert sum(shape[0] == 1 for shape in shapes) == 320
-    assert {shape[2:] for shape in shapes} == {(25, 3)}
-    keypoint = annotations[0]['keypoint']
-    assert keypoint.dtype == np.float32
-    assert keypoint[..., 2].mean() == pytest.approx(3, abs=1)
-
-
 def test_what_is_compared_is_timed_in_turns(speed, args):
     args.rounds, made = 3, []
     calls = {name: lambda name=name: made.append(name) for name in 'ab'}
@@ -76,14 +58,6 @@ def test_what_is_compared_is_timed_in_turns(speed, args):
     turns = [a for a, b in zip(made, [*made[1:], None]) if a != b]
     assert ''.join(turns) == 'ababab'
     assert all(min(times[name]) > 0 for name in 'ab')
-
-
-def test_eager_attention_is_the_fused_one(speed):
-    q, k, v = torch.randn(3, 2, 4, 7, 8, dtype=torch.double).requires_grad_()
-    torch.testing.assert_close(
-        speed.eager_attention(q, k, v),
-        F.scaled_dot_product_attention(q, k, v),
-    )
 
 
 def test_switches(speed, args, ann_file, monkeypatch):

@@ -71,10 +71,8 @@ def test_files_become_samples_splits_and_a_summary(files, num_workers, capsys):
     ('line', 'message'),
     [
         ('1 x 2', "'1 x 2' (3 values), expected 3 finite numbers."),
-        ('1 2', "'1 2' (2 values), expected"),
         ('1 2 3 4', "'1 2 3 4' (4 values)"),
         ('', "'' (0 values)"),
-        ('1 nan 2', "'1 nan 2'"),
         ('1 inf 2', "'1 inf 2'"),
         ('1 1e39 2', "'1 1e39 2'"),  # a double, but no float32
     ],
@@ -118,14 +116,11 @@ def test_empty_or_missing_file_is_broken(files, capsys):
     printed = capsys.readouterr().err
     assert f'broken: {files[1]}: is empty.' in printed
     assert str(files[2]) in printed
-
-
-def test_nothing_usable_writes_nothing(files):
-    for path in files:
-        path.write_text('')
-    with pytest.raises(ValueError, match='no usable sequence is left of 8'):
-        run(files, 1)
-    assert not (files[0].parent / 'out.pkl').exists()
+    out = files[0].parent / 'out.pkl'
+    out.unlink()
+    with pytest.raises(ValueError, match='no usable sequence is left of 2'):
+        run(files[1:3], 1)
+    assert not out.exists()
 
 
 def test_place_to_write_to_is_checked_before_the_work(files, tmp_path):
@@ -166,12 +161,9 @@ def test_missing_folder_and_folder_without_files(tmp_path):
         find_files(tmp_path, '*.txt')
 
 
-def test_killed_worker_is_reported_as_such():
+def test_workers_that_are_killed_or_none():
     with pytest.raises(ChildProcessError, match='ended a worker process'):
         read_files(os._exit, [1, 1], num_workers=2)
-
-
-def test_number_of_workers_is_checked():
     with pytest.raises(ValueError, match='--num-workers is 0, less than 1'):
         read_files(read, [], num_workers=0)
 

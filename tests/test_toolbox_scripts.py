@@ -146,10 +146,6 @@ class Project:
         return json.loads(logs[-1].read_text())
 
 
-def rates(scalars):
-    return [line['lr'] for line in scalars if 'lr' in line]
-
-
 def test_pretraining_stops_tests_and_resumes(project):
     project.write_config('pretrain', PRETRAIN)
     # As a user does; nothing but the config loads the package.
@@ -167,7 +163,8 @@ def test_pretraining_stops_tests_and_resumes(project):
         assert tested[name] == pytest.approx(validated[name], rel=1e-6)
 
     project.run('train.py', 'pretrain', '--resume')
-    found = rates(first) + rates(project.scalars('pretrain'))
+    lines = first + project.scalars('pretrain')
+    found = [line['lr'] for line in lines if 'lr' in line]
     steps = [i / 4 for i in range(16)]  # 32 samples: 4 batches of 8 an epoch
     expected = [
         1e-3 * e
@@ -179,25 +176,15 @@ def test_pretraining_stops_tests_and_resumes(project):
     assert (project.work_dir('pretrain') / 'epoch_4.pth').exists()
 
 
-def test_stgcnpp_of_the_toolbox_trains_tests_and_resumes(project):
+def test_stgcnpp_of_the_toolbox_trains_and_tests(project):
     project.write_config('gcn', STGCNPP)
     project.run('train.py', 'gcn', '--cfg-options', 'train_cfg.max_epochs=1')
     checkpoint = project.work_dir('gcn') / 'epoch_1.pth'
-    trained = torch.load(checkpoint, weights_only=False)
-    assert trained['meta']['epoch'] == 1
-
     one_clip = 'test_dataloader.dataset.pipeline.2.num_clips=1'
     project.run('test.py', 'gcn', checkpoint, '--cfg-options', one_clip)
     validated = project.scalars('gcn', 0)[-1]
     tested = project.test_metrics('gcn')
     assert tested['acc/top5'] == pytest.approx(validated['acc/top5'])
-
-    project.run('train.py', 'gcn', '--resume')
-    resumed = project.work_dir('gcn') / 'epoch_2.pth'
-    assert torch.load(resumed, weights_only=False)['meta']['epoch'] == 2
-    assert (
-        rates(project.scalars('gcn'))[0] < rates(project.scalars('gcn', 0))[0]
-    )
 
 
 def test_two_processes(project):
