@@ -229,6 +229,14 @@ def test_shape_is_given_where_no_config_tells_it(bench):
     assert not samples[0]['inputs'].equal(samples[1]['inputs'])
 
 
+def test_samples_have_the_joints_that_are_mapped(bench):
+    mapped = dict(type='MapJoints', source='nturgb+d', target='kinect_v1')
+    cfg = pipeline_config(mapped, dict(type='FormatGCNInput', num_person=1))
+    args = arguments(bench, 'somebodys.py')
+    samples = bench.make_samples(cfg, None, args, training=False)
+    assert samples[0]['inputs'].shape[3:] == (20, 3)
+
+
 def test_the_transform_that_cannot_run_is_named(bench):
     cfg = pipeline_config(dict(type='CenterSkeleton', center_joint=9))
     args = arguments(bench, 'x.py', '--shape', '1', '30', '7', '3')

@@ -23,6 +23,7 @@ from synthetic import annotation, write
 from mamp_mmaction.config import check_settings, use_dataset
 from mamp_mmaction.layouts import LAYOUTS, get_layout, register_layout
 
+pytestmark = pytest.mark.usefixtures('plain_config_text')
 CONFIGS = ROOT / 'configs'
 CARD = (CONFIGS / 'mamp' / 'README.md').read_text()
 ALL = sorted(p for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)

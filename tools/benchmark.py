@@ -114,6 +114,8 @@ def annotation_shape(cfg, model, pipeline):
         joints = 1 + max(max(limb) for limb in heatmap.skeletons)
         if heatmap.with_kp and not heatmap.with_limb:
             joints = backbone.get('in_channels', joints)
+    elif 'MapJoints' in steps:
+        joints = TRANSFORMS.build(steps['MapJoints']).num_joints
     elif hasattr(getattr(model, 'backbone', None), 'num_joints'):
         joints = model.backbone.num_joints
     elif 'graph_cfg' in backbone:
