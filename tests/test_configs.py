@@ -516,13 +516,18 @@ def made_data(path, joints=25, channels=3, classes=5):
 
 def shrink(cfg):
     """The same model, small."""
-    if cfg.model.backbone.type == 'MAMPTransformer':
-        cfg.model.backbone.update(embed_dims=16, depth=1, num_heads=2)
-        cfg.model.backbone.pop('drop_path_rate', None)
-        if 'neck' in cfg.model:
-            cfg.model.neck.update(decoder_embed_dims=16, depth=1)
-        else:
-            cfg.model.cls_head.in_channels = 16
+    model, width = cfg.model, 32
+    if model.backbone.type == 'MAMPTransformer':
+        model.backbone.update(embed_dims=width, depth=1, num_heads=2)
+        model.backbone.pop('drop_path_rate', None)
+    else:  # a GCN, whose last stage is four times as wide as the first
+        model.backbone.base_channels = width // 4
+    for key in {'neck', 'motion_neck'} & model.keys():
+        model[key].update(decoder_embed_dims=width, depth=1)
+        if 'embed_dims' in model[key]:
+            model[key].embed_dims = width
+    if 'cls_head' in model:
+        model.cls_head.in_channels = width
     return cfg
 
 
