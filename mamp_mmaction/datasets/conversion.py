@@ -179,9 +179,7 @@ def _attempt(
     return content, None
 
 
-# ---------------------------------------------------------------------------
 # What the files of several data sets have in common
-# ---------------------------------------------------------------------------
 
 
 def make_annotation(

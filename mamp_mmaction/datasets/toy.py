@@ -24,9 +24,7 @@ from .progress import track
 LAYOUT = get_layout('nturgb+d')
 JOINTS = {name: i for i, name in enumerate(LAYOUT.joint_names)}
 
-# ---------------------------------------------------------------------------
 # Postures and actions, in degrees
-# ---------------------------------------------------------------------------
 
 # Which of the 21 joint angles are a limb's, and what they say in this order.
 ANGLES = {
@@ -217,9 +215,7 @@ def joint_angles(action: Action, time: np.ndarray) -> np.ndarray:
     return angles
 
 
-# ---------------------------------------------------------------------------
 # Kinematics: angles to joint positions
-# ---------------------------------------------------------------------------
 
 # Where each joint lies seen from the one before it, in metres, of a person who
 # stands at attention and faces the sensor (x to the own right). Arms, legs and
@@ -360,9 +356,7 @@ def forward_kinematics(angles: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return positions
 
 
-# ---------------------------------------------------------------------------
 # Performers and their performances
-# ---------------------------------------------------------------------------
 
 FRAME_RATE = 30  # frames a second
 
@@ -494,9 +488,7 @@ def _draw_sway(num_frames: int, rng: np.random.Generator) -> np.ndarray:
     return 0.3 * SPREAD * np.sin(2 * np.pi * turns)
 
 
-# ---------------------------------------------------------------------------
 # The sensor
-# ---------------------------------------------------------------------------
 
 SENSOR_HEIGHT, SENSOR_DISTANCE = 1.0, 3.0  # metres
 OUTER_YAW = 45  # degrees between the middle camera and the outermost ones
@@ -555,9 +547,7 @@ def _lose_joints(person: np.ndarray, rng: np.random.Generator) -> None:
             person[frames, limb] += rng.normal(0, 0.1, 3)
 
 
-# ---------------------------------------------------------------------------
 # The data set
-# ---------------------------------------------------------------------------
 
 # Other layouts' names for the same places of the body.
 SAME_PLACE = {

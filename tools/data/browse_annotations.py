@@ -23,9 +23,7 @@ MAX_BONE = 0.4
 # from wrist to hand; in another order of joints it is up to 0.23.
 MAX_CHANGE = 0.15
 
-# ---------------------------------------------------------------------------
 # Faults and warnings
-# ---------------------------------------------------------------------------
 
 
 def name_of(sample, index: int) -> str:
@@ -206,9 +204,7 @@ def _compare_names(split: dict, names: Counter, faults, warnings) -> None:
         warnings['in no split'] += [name for name in names if name not in used]
 
 
-# ---------------------------------------------------------------------------
 # The table
-# ---------------------------------------------------------------------------
 
 
 def describe(content: dict, sound: dict) -> str:
@@ -288,9 +284,7 @@ def format_findings(title: str, findings: dict, all_names: bool) -> str:
     return '\n'.join([f'{title}:', *lines] if lines else [f'{title}: none'])
 
 
-# ---------------------------------------------------------------------------
 # The picture
-# ---------------------------------------------------------------------------
 
 
 def find_layout(given: str | None, num_joints: int):
@@ -315,10 +309,8 @@ def find_layout(given: str | None, num_joints: int):
     if given is None:
         fitting = [v for v in LAYOUTS.values() if v.num_joints == num_joints]
         if len(fitting) == 1:
-            name = fitting[0].name
-            return fitting[
-                0
-            ], f'{name}, the only known one of {num_joints} joints'
+            told = f'the only known one of {num_joints} joints'
+            return fitting[0], f'{fitting[0].name}, {told}'
         names = [k for k, v in LAYOUTS.items() if v in fitting]
         names = ' and '.join(names) or 'no known layout'
         return None, f'{names} with {num_joints} joints; --layout says which'
@@ -390,9 +382,7 @@ def choose_samples(annotations: list, wanted: int | list[str]) -> dict:
     return {name: drawable[name] for name in chosen}
 
 
-# ---------------------------------------------------------------------------
 # The command
-# ---------------------------------------------------------------------------
 
 
 def parse_args(argv=None) -> argparse.Namespace:

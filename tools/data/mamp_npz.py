@@ -32,9 +32,7 @@ DAMAGES = (
     RuntimeError,  # a password or an unknown compression
 )
 
-# ---------------------------------------------------------------------------
 # From an archive to annotations
-# ---------------------------------------------------------------------------
 
 
 class Array:
@@ -271,9 +269,7 @@ def to_annotations(src: Path, out: Path, split_name: str | None) -> None:
         )
 
 
-# ---------------------------------------------------------------------------
 # From annotations to an archive
-# ---------------------------------------------------------------------------
 
 
 def select_parts(
@@ -449,9 +445,7 @@ def to_npz(src: Path, out: Path, split_name: str | None, cut: bool) -> None:
     print(f'cut       {told if cut else "nothing"}')
 
 
-# ---------------------------------------------------------------------------
 # The command
-# ---------------------------------------------------------------------------
 
 
 def derive_split(path: Path) -> str:

@@ -21,9 +21,7 @@ BODY_COLUMNS, JOINT_COLUMNS = 10, 12
 NAME = r'S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})'
 KINDS = ('setup', 'camera', 'subject', 'replication', 'action')
 
-# ---------------------------------------------------------------------------
 # The benchmarks
-# ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -85,9 +83,7 @@ TASKS = {
     ),
 }
 
-# ---------------------------------------------------------------------------
 # Reading a file
-# ---------------------------------------------------------------------------
 
 
 @dataclass
@@ -172,9 +168,7 @@ def read_bodies(path: Path) -> Bodies:
     )
 
 
-# ---------------------------------------------------------------------------
 # Choosing the persons
-# ---------------------------------------------------------------------------
 
 MAX_PERSONS = 2
 MAX_SLOTS = 4  # bodies of a frame that the toolbox considers
@@ -298,9 +292,7 @@ def choose_by_motion(bodies: Bodies):
     return persons[persons.any(axis=(1, 2, 3))], left_out
 
 
-# ---------------------------------------------------------------------------
 # The data set
-# ---------------------------------------------------------------------------
 
 
 def numbers_of(path: Path, task: str = 'ntu120') -> dict[str, int]:
@@ -403,9 +395,7 @@ def read_ignore_list(raw_dir: Path, task: str, path: Path | None) -> frozenset:
     return names
 
 
-# ---------------------------------------------------------------------------
 # The command
-# ---------------------------------------------------------------------------
 
 
 def parse_args(argv=None) -> argparse.Namespace:
