@@ -226,20 +226,16 @@ def test_the_weights_load_into_the_stock_recogniser(tmp_path, name):
         (dict(embed_dims=24), 'embed_dims=24, but the encoder gives 16'),
         (dict(num_joints=20), r'built for .* \(16, 20, 3\).*\(16, 25, 3\)'),
         (dict(t_patch_size=8), r'\(2, 100\).*needs.*\(2, 50\)'),
+        (dict(head=dict(t_patch_size=2)), 'head.t_patch_size=2 contradicts'),
     ],
 )
 def test_a_decoder_that_does_not_fit(change, message):
-    model = mamp(gcn('stgcn'), **change)
     with pytest.raises(ValueError, match=message):
-        model(*circling())
-
-
-def test_backbones_and_heads_that_cannot_work():
-    keypoint = torch.zeros(2, 2, 16, 25, 3)
+        mamp(gcn('stgcn'), **change)(*circling())
     with pytest.raises(ValueError, match=r'keeps.*\(2, 16, 4, 1, 1\)'):
-        features_to_tokens(torch.zeros(2, 16, 4, 1, 1), keypoint, 4)
-    with pytest.raises(ValueError, match='head.t_patch_size=2 contradicts'):
-        mamp(gcn('stgcn'), head=dict(t_patch_size=2))
+        features_to_tokens(
+            torch.zeros(2, 16, 4, 1, 1), torch.zeros(2, 2, 16, 25, 3), 4
+        )
 
 
 @pytest.mark.parametrize('kind', ['MAMP', 'RecognizerMAMP'])

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmaction.evaluation import ConfusionMatrix
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from synthetic import data_set, write
@@ -121,18 +122,13 @@ def test_confusion_matrix_bears_the_class_names(launch, tmp_path, monkeypatch):
         type='SkeletonDataset', ann_file=write(tmp_path / 'a.pkl', data)
     )
     Config(dict(test_dataloader=dict(dataset=dataset))).dump('config.py')
+    scores, labels = torch.eye(5), torch.arange(5)[:, None]
     samples = [
-        dict(pred_label=torch.tensor([i]), gt_label=torch.tensor([i % 5]))
-        for i in range(5)
+        dict(pred_label=label, gt_label=label, pred_score=score)
+        for score, label in zip(scores, labels)
     ]
-    torch_scores = torch.eye(5)
-    for sample, score in zip(samples, torch_scores):
-        sample['pred_score'] = score
     write(tmp_path / 'dump.pkl', samples)
-    drawn = []
-    from mmaction.evaluation import ConfusionMatrix
-
-    plot = ConfusionMatrix.plot
+    drawn, plot = [], ConfusionMatrix.plot
     monkeypatch.setattr(
         ConfusionMatrix,
         'plot',
