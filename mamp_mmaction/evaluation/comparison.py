@@ -1,0 +1,73 @@
+"""What runs that differ by chance show: means, their errors, differences."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+# Standard errors that a difference must exceed.
+SHOWN_BEYOND = 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and how far it can be trusted.
+
+    Attributes:
+        mean (float): Mean of the values.
+        error (float | None): Its standard error, s / sqrt(n) with the
+            standard deviation s of n - 1 degrees of freedom; None of a
+            single value.
+        count (int): The number of values, n.
+    """
+
+    mean: float
+    error: float | None
+    count: int
+
+    @property
+    def is_shown(self) -> bool:
+        """bool: Whether the mean is more than two errors away from 0."""
+        if self.error is None:
+            return False
+        return abs(self.mean) > SHOWN_BEYOND * self.error
+
+
+def estimate(values: Iterable[float]) -> Estimate:
+    """Mean of values and its standard error.
+
+    Args:
+        values (Iterable[float]): At least one.
+
+    Returns:
+        Estimate: In the values' unit.
+
+    Raises:
+        ValueError: There is no value.
+    """
+    values = list(values)
+    if not values:
+        raise ValueError('A mean needs at least one value, got none.')
+    error = stdev(values) / len(values) ** 0.5 if values[1:] else None
+    return Estimate(fmean(values), error, len(values))
+
+
+def paired_difference(
+    values: Mapping[Hashable, float], reference: Mapping[Hashable, float]
+) -> Estimate | None:
+    """Mean of the differences between runs that share what is drawn.
+
+    What a pair has in common, such as which samples have a label, does not
+    count as an error of the difference.
+
+    Args:
+        values (Mapping): Values by what was drawn, such as (seed, draw).
+        reference (Mapping): Values to compare with, likewise.
+
+    Returns:
+        Estimate | None: Of value minus reference over the keys that both
+        have; None where they share none.
+    """
+    shared = [key for key in values if key in reference]
+    if not shared:
+        return None
+    return estimate(values[key] - reference[key] for key in shared)
