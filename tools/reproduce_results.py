@@ -1,259 +1,516 @@
-"""What MAMP buys: train everything and write one table.
+"""What MAMP buys: train everything and write the tables of results.
 
-Trains, with the configs of this repository and the toolbox's own train.py,
-the skeleton transformer (probes of random, reconstruction and MAMP weights;
-from scratch and fine-tuned) and ST-GCN, ST-GCN++ and AAGCN (from scratch and
-after MAMP pre-training), with 100 % and with 10 % of the labels. Finished
-trainings are skipped, one that was cut off goes on from its last checkpoint:
-run the same command again. `--report` writes the table of what is finished.
+On each data set every row (a model and how it was pre-trained: not at all, on
+the data set itself, or on the union of all three) is measured in several
+ways: nearest neighbours and logistic regression on frozen features, and
+fine-tuning, with all labels, with 10 % and with about 3 sequences a class.
+Trainings run by the configs of this repository and the toolbox's own
+train.py; test data is used once, at the end of each.
 
-Budgets: `quick` pre-trains, probes and fine-tunes the transformer on made
-data, some minutes on two CPU cores; `small` trains everything on
-MSR-Action3D on such cores, GCNs at 16 base channels; `full` wants a GPU: the
-paper's model sizes, long schedules, three seeds; `smoke` runs everything for
-a few steps on made data.
+What is finished is skipped, a training that was cut off goes on from its last
+checkpoint: run the same command again. The order is such that what is done
+first makes a table, too: seed 0 first, cheap before expensive. `--report`
+writes the tables of what is finished: means, standard errors over seeds and
+draws, and the differences from random features and from training from
+scratch, paired by seed and draw; one within two standard errors is no
+difference. Draw d of seed s is label_seed 100 s + d, for all rows the same.
+Pre-trained weights are kept, those of fine-tuned models are not.
+
+Budgets: `quick` does some of it on made data, some minutes on two CPU cores;
+`small` does all of it on three data sets on such cores; `full` wants a GPU:
+the paper's model sizes and long schedules; `smoke` does all of `small` for a
+few steps on made data.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
-TITLES = {
-    'mamp': 'MAMP transformer',
-    'stgcn': 'ST-GCN',
-    'stgcnpp': 'ST-GCN++',
-    'aagcn': 'AAGCN',
+TITLES = {'mamp': 'MAMP transformer', 'stgcnpp': 'ST-GCN++'}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set; its file is named like the tool that converts it."""
+
+    title: str
+    file: str
+    split: str  # as in the configs' names
+    sequences: int  # to train on
+    classes: int
+    layout: str  # of made data that stands in for it
+
+
+DATA = {
+    'msr-action3d': DataSet(
+        'MSR-Action3D', 'msr_action3d', 'xsub', 284, 20, 'msr_action3d'
+    ),
+    'nw-ucla': DataSet(
+        'Northwestern-UCLA', 'nw_ucla', 'xview', 1020, 10, 'nw_ucla'
+    ),
+    'utd-mhad': DataSet('UTD-MHAD', 'utd_mhad', 'xsub', 431, 27, 'utd_mhad'),
+    'toy': DataSet('Made data', 'toy', 'xsub', 256, 16, 'nturgb+d'),
 }
-ALL, FEW = '100 %', '10 %'
-# Name, config, start, what is added to the model's title, pre-training. The
-# configs of GCNs are those of the last two and the first.
-STEPS = (
-    ('pretrain', 'pretrain', None, '', 'MAMP'),
-    ('mae', 'mae', None, '', 'reconstruction'),
-    ('linear-random', 'linear', None, ', linear probe', 'none'),
-    ('linear-mae', 'linear', 'mae', ', linear probe', 'reconstruction'),
-    ('linear-pretrain', 'linear', 'pretrain', ', linear probe', 'MAMP'),
-    ('scratch', 'scratch', None, '', 'none'),
-    ('finetune', 'finetune', 'pretrain', '', 'MAMP'),
+UNION = 'kinect-v1'  # of these, in the order of its configs:
+KINECT = ('msr-action3d', 'nw-ucla', 'utd-mhad')
+CORPORA = {'itself': 'itself', UNION: 'all three'}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the tables: a model and where it starts."""
+
+    name: str  # of its folders
+    model: str
+    pretraining: str  # as the tables say
+    protocol: str | None = None  # of the pre-training's config
+    corpus: str | None = None  # that it is pre-trained on
+    tuning: str = 'finetune'  # protocol of the config of the classifier
+    probed: bool = True
+
+
+# In the order of work. A row without pre-training is what the others of its
+# model are compared with. The recommended recipe is one more row, such as
+# Row('mamp-recipe-union', 'mamp', 'MAMP, small data', 'recipe', UNION).
+ROWS = (
+    Row('mamp-none', 'mamp', 'none', tuning='scratch'),
+    Row('mamp-union', 'mamp', 'MAMP', 'pretrain', UNION),
+    Row('mamp-itself', 'mamp', 'MAMP', 'pretrain', 'itself'),
+    Row('mae-union', 'mamp', 'reconstruction', 'mae', UNION),
+    Row('mae-itself', 'mamp', 'reconstruction', 'mae', 'itself'),
+    Row('stgcnpp-none', 'stgcnpp', 'none', tuning='scratch'),
+    Row('stgcnpp-union', 'stgcnpp', 'MAMP', 'pretrain', UNION),
+    Row(
+        'stgcnpp-auxiliary',
+        'stgcnpp',
+        'MAMP beside the labels',
+        tuning='auxiliary',
+        probed=False,
+    ),
 )
-PRETRAININGS = ('pretrain', 'mae')
-END_TO_END = ('scratch', 'finetune')
+
+ALL, TENTH, FEW = 'all', '10 %', '3 a class'  # labels
+
+
+@dataclass(frozen=True)
+class Step:
+    """A kind of work; those with a title are columns of the tables."""
+
+    work: str
+    labels: str | None = None
+    title: str | None = None
+
+
+# In the order of work.
+STEPS = {
+    'encoder': Step('pretrain'),
+    'features': Step('extract'),
+    'knn': Step('neighbours', ALL, 'nearest neighbours'),
+    'linear': Step('regression', ALL, 'logistic regression'),
+    'linear-few': Step('regression', FEW, 'the same, 3 a class'),
+    'tuned-few': Step('tune', FEW, 'fine-tuned, 3 a class'),
+    'tuned-10': Step('tune', TENTH, 'fine-tuned, 10 %'),
+    'tuned-all': Step('tune', ALL, 'fine-tuned, all labels'),
+}
+MEASURES = tuple(name for name, step in STEPS.items() if step.title)
+# Fine-tuning with few labels: epochs are short, a larger batch not filled.
+FEW_EPOCHS, FEW_BATCH = 100, 8
+WEIGHT_DECAY = 1e-2  # of the logistic regression
+# Seconds of one core: to start a training, to extract and classify features.
+START, EXTRACTION, CLASSIFICATION = 12, 25, 2
+# Samples a second on one core, at the sizes of the configs.
+SPEEDS = {
+    ('mamp', 'pretrain'): 80,
+    ('mamp', 'tune'): 50,
+    ('stgcnpp', 'pretrain'): 50,
+    ('stgcnpp', 'tune'): 50,
+}
+
+
+# Blue, vermilion and so on stay apart for colour-blind eyes.
+COLORS = ('#333333', '#0072b2', '#d55e00', '#009e73', '#cc79a7')
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is trained; what is None stays as in the configs."""
+    """How much is done; what is None stays as in the configs."""
 
-    epochs: dict = field(default_factory=dict)  # by kind of training
-    transformer: tuple = (128, 4, 2)  # width, blocks, the decoder's
-    base_channels: int = 16  # of the GCNs
-    val_interval: int | None = 5  # epochs
+    epochs: int | None = None  # of everything
+    stretch: int = 1  # times as many epochs of pre-training
+    transformer: tuple | None = None  # width, blocks, the decoder's
+    base_channels: int | None = None  # of the GCNs
+    data: tuple = KINECT
     models: tuple = tuple(TITLES)
-    steps: tuple = tuple(name for name, *_ in STEPS)
-    seeds: tuple = (0,)
-    draws: int = 1  # of 10 % of the labels, for each seed
-    data: str = 'msr-action3d'  # as in the configs' names
-    toy: dict | None = None  # options of the toy data set, where it is used
+    corpora: tuple = tuple(CORPORA)
+    measures: tuple = MEASURES
+    seeds: tuple = (0, 1, 2)
+    draws: int = 3  # of few labels, for each seed
+    subjects: int | None = None  # of made data, which stands in for all
+    speeds: dict | None = None  # of trainings, where they are known
 
+    def rows(self) -> list[Row]:
+        """The rows of the chosen models and corpora."""
+        return [
+            row
+            for row in ROWS
+            if row.model in self.models and row.corpus in (None, *self.corpora)
+        ]
 
-def epochs(pretrain: int, gcn_pretrain: int, classify: int) -> dict:
-    """Epochs of each kind of training."""
-    return dict(pretrain=pretrain, gcn=gcn_pretrain, classify=classify)
+    def data_set(self, name: str) -> DataSet:
+        """A data set, or what is made in its place."""
+        data = DATA[name]
+        if not self.subjects:
+            return data
+        classes = DATA['toy'].classes
+        # Half of the subjects, or one of the two views.
+        sequences = self.subjects * classes
+        return replace(data, classes=classes, sequences=sequences)
+
+    def files(self) -> list[str]:
+        """The data sets whose files are needed."""
+        return list(KINECT if UNION in self.corpora else self.data)
 
 
 BUDGETS = dict(
     smoke=Budget(
-        epochs(2, 2, 2),
+        epochs=2,
         transformer=(32, 2, 1),
         base_channels=8,
-        val_interval=1,
-        toy=dict(subjects=6, layout='msr_action3d'),
+        seeds=(0,),
+        draws=1,
+        subjects=6,
     ),
     quick=Budget(
-        transformer=(None, None, None),
-        val_interval=None,
+        data=('toy',),
         models=('mamp',),
-        steps=tuple(name for name, *_ in STEPS if name != 'scratch'),
-        draws=0,
-        data='toy',
-        toy={},
+        corpora=('itself',),
+        measures=('knn', 'linear', 'linear-few', 'tuned-few'),
+        seeds=(0,),
+        subjects=16,
     ),
-    small=Budget(epochs(300, 100, 100)),
-    full=Budget(
-        epochs(1000, 400, 100),
-        transformer=(256, 8, 5),
-        base_channels=64,
-        seeds=(0, 1, 2),
-        draws=3,
-    ),
+    small=Budget(speeds=SPEEDS),
+    full=Budget(stretch=4, transformer=(256, 8, 5), base_channels=64),
 )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training."""
+    """One piece of work; its result is one value of the tables."""
 
     name: str  # of its folder
+    step: str
     config: Path
     options: dict  # what is changed in the config
     seed: int
     start: str | None  # name of the cell that it starts from
-    row: tuple  # model and pre-training
-    labels: str | None = None  # None for a pre-training
+    row: Row
+    data: str
     draw: int = 0  # of the labels
+    samples: int = 0  # that are trained on, over all epochs
 
 
-def plan(budget: Budget, ann_file: Path) -> list[Cell]:
-    """All trainings: pre-trainings first, then what is quick."""
-    cells = [
+def plan(budget: Budget, folder: Path) -> list[Cell]:
+    """All work, in its order; annotation files lie in ``folder``.
+
+    What comes before another cell, such as the encoder that it starts from,
+    comes before it here.
+    """
+    cells = {}
+    steps = [name for name in STEPS if name not in MEASURES]
+    steps += [name for name in MEASURES if name in budget.measures]
+    for seed, row, step in product(budget.seeds, budget.rows(), steps):
+        draws = 1 if STEPS[step].labels in (None, ALL) else budget.draws
+        for draw, data in product(range(draws), budget.data):
+            cell = _cell(budget, folder, seed, row, step, draw, data)
+            if cell is not None:
+                cells.setdefault(cell.name, cell)  # the union's encoder once
+    needed = {cell.start for cell in cells.values()}
+    return [
         cell
-        for seed in budget.seeds
-        for model in budget.models
-        for step in STEPS
-        for cell in _cells(budget, ann_file, seed, model, *step)
+        for cell in cells.values()
+        if cell.step in MEASURES or cell.name in needed
     ]
-    return sorted(
-        cells,
-        key=lambda cell: (bool(cell.labels), cell.draw, cell.labels == ALL),
+
+
+def _cell(budget, folder, seed, row, step, draw, data) -> Cell | None:
+    """One cell, None where the row has none of this kind."""
+    work, labels = STEPS[step].work, STEPS[step].labels
+    pretrains, tunes = work == 'pretrain', work == 'tune'
+    if not (row.protocol if pretrains else tunes or row.probed):
+        return None
+    of_row = f'seed{seed}/{row.name}'
+    here = f'{of_row}/{data}'
+    encoder = f'{of_row if row.corpus == UNION else here}/encoder'
+    name, start = f'{here}/{step}', encoder if row.protocol else None
+    if pretrains:
+        name, start = encoder, None
+    elif work in ('neighbours', 'regression'):
+        start = f'{here}/features'
+    few = labels in (TENTH, FEW)
+    if few:
+        name += f'-draw{draw}'
+    members = [data]
+    if pretrains and row.corpus == UNION:
+        members = KINECT
+    config = config_file(row, work, data)
+    options = data_options(budget, folder, members)
+    options |= model_options(budget, row.model, pretrains)
+    samples = sum(budget.data_set(name).sequences for name in members)
+    epochs = int(re.search(r'-(\d+)e_', config.name)[1])
+    # The auxiliary loss takes all sequences, with a label or without.
+    joint = row.tuning == 'auxiliary'
+    if few:
+        count = label_count(budget, data, labels)
+        options |= {
+            'train_dataloader.dataset.label_ratio': (count + 0.5) / samples,
+            'train_dataloader.dataset.label_balanced': True,
+            'train_dataloader.dataset.label_seed': 100 * seed + draw,
+        }
+        if not joint:
+            samples, epochs = count, FEW_EPOCHS
+            options['train_dataloader.batch_size'] = FEW_BATCH
+    elif joint:
+        options['train_dataloader.dataset.label_ratio'] = 1.0
+    if pretrains:
+        epochs *= budget.stretch
+    epochs = budget.epochs or epochs
+    if pretrains or tunes:
+        options |= {
+            'train_cfg.max_epochs': epochs,
+            'train_cfg.val_interval': epochs,
+            'default_hooks.checkpoint.max_keep_ckpts': 1,
+            'default_hooks.checkpoint.save_best': None,
+        }
+        if budget.epochs:
+            options['param_scheduler.warmup'] = 0
+    else:
+        epochs = 0
+    return Cell(
+        name=name,
+        step=step,
+        config=config,
+        options=options,
+        seed=seed,
+        start=start,
+        row=row,
+        data=data,
+        draw=draw,
+        samples=samples * epochs,
     )
 
 
-def _cells(
-    budget, ann_file, seed, model, name, protocol, start, suffix, pretraining
-) -> Iterator[Cell]:
-    """The cells of one step: one or, with few labels, several."""
-    is_gcn = model != 'mamp'
-    if name not in budget.steps or (
-        is_gcn and protocol not in ('pretrain', *END_TO_END)
-    ):
-        return
-    pretrains = protocol in PRETRAININGS
-    kind = 'classify'
-    if pretrains:
-        kind = 'gcn' if is_gcn else 'pretrain'
-    length = budget.epochs.get(kind)
-    width, depth, decoder_depth = budget.transformer
-    options = {
-        'train_dataloader.dataset.ann_file': ann_file,
-        'val_dataloader.dataset.ann_file': ann_file,
-        'train_cfg.val_interval': budget.val_interval,
-        'train_cfg.max_epochs': length,
-    }
-    if is_gcn:
-        width = 4 * budget.base_channels
-        options['model.backbone.base_channels'] = budget.base_channels
-    else:
+def label_count(budget: Budget, name: str, labels: str) -> int:
+    """How many sequences of a data set are labelled."""
+    data = budget.data_set(name)
+    if labels == FEW:
+        return 3 * data.classes
+    return data.sequences if labels == ALL else data.sequences // 10
+
+
+def data_options(budget: Budget, folder: Path, members: Sequence) -> dict:
+    """What a config is told of the data."""
+    options = {}
+    for place, name in enumerate(members):
+        for loader in ('train', 'val'):
+            key = f'{loader}_dataloader.dataset'
+            if len(members) > 1:
+                key += f'.datasets.{place}'
+            file = folder / f'{DATA[name].file}.pkl'
+            options[f'{key}.ann_file'] = file
+            if budget.subjects and len(members) == 1:
+                classes = budget.data_set(name).classes
+                options[f'{key}.num_classes'] = classes
+    return options
+
+
+def model_options(budget: Budget, model: str, pretrains: bool) -> dict:
+    """What a config is told of the network's size."""
+    options = {}
+    if budget.subjects and not pretrains:
+        options['model.cls_head.num_classes'] = DATA['toy'].classes
+    width = None
+    if model == 'mamp' and budget.transformer:
+        width, depth, decoder_depth = budget.transformer
         options['model.backbone.embed_dims'] = width
         options['model.backbone.depth'] = depth
-    if pretrains:
+        if pretrains:
+            options['model.neck.depth'] = decoder_depth
+    elif model != 'mamp' and budget.base_channels:
+        width = 4 * budget.base_channels
+        options['model.backbone.base_channels'] = budget.base_channels
+        if pretrains:
+            options['model.neck.embed_dims'] = width
+    if width and pretrains:
         options['model.neck.decoder_embed_dims'] = width
-        key = 'embed_dims' if is_gcn else 'depth'
-        options[f'model.neck.{key}'] = width if is_gcn else decoder_depth
-    else:
+    elif width:
         options['model.cls_head.in_channels'] = width
-    if length and (pretrains or (not is_gcn and protocol in END_TO_END)):
-        # The warm-up leaves most of a short training to the cosine.
-        warmup = min(20 if pretrains else 5, length // 5)
-        options['param_scheduler.warmup'] = warmup
-    whole = Cell(
-        f'seed{seed}-{model}-{name}',
-        config_file(model, protocol, budget.data),
-        {key: x for key, x in options.items() if x is not None},
-        seed,
-        start and f'seed{seed}-{model}-{start}',
-        (TITLES[model] + suffix, pretraining),
-        None if pretrains else ALL,
-    )
-    yield whole
-    for draw in range(budget.draws if protocol in END_TO_END else 0):
-        few = {
-            'train_dataloader.dataset.label_ratio': 0.1,
-            'train_dataloader.dataset.label_balanced': True,
-            'train_dataloader.dataset.label_seed': draw,
-            # A larger batch could not be filled.
-            'train_dataloader.batch_size': 8,
-        }
-        yield replace(
-            whole,
-            name=f'{whole.name}-10-draw{draw}',
-            options={**whole.options, **few},
-            labels=FEW,
-            draw=draw,
-        )
+    return options
 
 
-def config_file(model: str, protocol: str, data: str) -> Path:
-    """The config of a model and a protocol on a data set."""
-    name = f'{model}_1xb32-{protocol}-*_{data}-xsub-keypoint-3d.py'
+def config_file(row: Row, work: str, data: str) -> Path:
+    """The config of a row's pre-training, or of its classifier."""
+    place = f'{data}-{DATA[data].split}'
+    if work == 'pretrain':
+        protocol = row.protocol
+        place = UNION if row.corpus == UNION else place
+    else:
+        protocol = row.tuning
+        place += f'-from-{UNION}' if row.corpus == UNION else ''
+    name = f'{row.model}_1xb32-{protocol}-[0-9]*e_{place}-keypoint-3d.py'
     for path in CONFIGS.rglob(name):
         return path
     raise FileNotFoundError(f'There is no config {name} below {CONFIGS}.')
 
 
-def train(cell: Cell, work_dir: Path, threads: int) -> bool:
-    """Train one cell in a folder of its own, unless that is finished.
+def do(cell: Cell, folder: Path, threads: int) -> bool:
+    """Do one cell in a folder of its own, unless it is done already.
 
-    A training notes in ``training.json`` what it was asked to do. Finished,
-    it is not done again; cut off, it goes on from its last checkpoint; and it
-    is never taken for another one.
+    A cell notes in ``cell.json`` what was asked for, and what came of it.
+    Finished, it is not done again; a training that was cut off goes on from
+    its last checkpoint; and no cell is ever taken for another one.
     """
-    folder = work_dir / cell.name
-    options = {key: str(value) for key, value in cell.options.items()}
     asked = dict(
         config=cell.config.name,
         seed=cell.seed,
-        options=options,
+        options={key: str(value) for key, value in cell.options.items()},
         start=cell.start,
     )
-    record = read_record(folder)
+    record = read_record(folder / cell.name)
     if record and record['asked'] != asked:
         raise ValueError(
-            f'{folder} holds another training than the one asked for:\n'
+            f'{folder / cell.name} holds other results than those asked for:\n'
             f'  there: {record["asked"]}\n  asked: {asked}\n'
             'Choose another work directory, or remove that folder.'
         )
     if record and record['finished']:
         return False
-    write_record(folder, asked=asked, finished=False)
-    command = ['train', cell.config, '--work-dir', folder]
-    command += ['--seed', cell.seed]
-    weights = None
-    # With --resume, train.py would take what load_from names for a
-    # checkpoint of this training.
-    if (folder / 'last_checkpoint').exists():
-        command.append('--resume')
-    elif cell.start:
-        weights = (work_dir / cell.start / 'last_checkpoint').read_text()
-    options = dict(load_from=weights, **options)
-    command += ['--cfg-options', *(f'{k}={v}' for k, v in options.items())]
+    write_record(folder / cell.name, asked=asked, finished=False)
     began = time.monotonic()
-    run_tool(command, folder / 'console.log', threads)
+    works = dict(
+        pretrain=train,
+        tune=train,
+        extract=extract,
+        neighbours=classify,
+        regression=classify,
+    )
+    values = works[STEPS[cell.step].work](cell, folder, threads)
     seconds = round(time.monotonic() - began)
-    write_record(folder, asked=asked, finished=True, seconds=seconds)
+    write_record(
+        folder / cell.name,
+        asked=asked,
+        finished=True,
+        seconds=seconds,
+        values=values,
+    )
     return True
 
 
 def read_record(folder: Path) -> dict | None:
-    """What a training noted, None if there is none."""
-    note = folder / 'training.json'
+    """What a cell noted, None if there is none."""
+    note = folder / 'cell.json'
     return json.loads(note.read_text()) if note.exists() else None
 
 
 def write_record(folder: Path, **record) -> None:
-    """Note what a training is and whether it is finished."""
+    """Note what a cell is, whether it is finished and its result."""
     from mamp_mmaction.utils import written_whole
 
-    with written_whole(folder / 'training.json') as temporary:
+    with written_whole(folder / 'cell.json') as temporary:
         temporary.write_text(json.dumps(record, indent=2))
+
+
+def train(cell: Cell, folder: Path, threads: int) -> dict:
+    """Train, and return what the test data gave after the last epoch."""
+    from mamp_mmaction.evaluation.run_log import last_and_best, read_curve
+
+    own = folder / cell.name
+    command = ['train', cell.config, '--work-dir', own, '--seed', cell.seed]
+    weights = None
+    # With --resume, train.py would take what load_from names for a
+    # checkpoint of this training.
+    if (own / 'last_checkpoint').exists():
+        command.append('--resume')
+    elif cell.start:
+        weights = (folder / cell.start / 'last_checkpoint').read_text()
+    options = dict(load_from=weights, **cell.options)
+    command += ['--cfg-options', *(f'{k}={v}' for k, v in options.items())]
+    run_tool(command, own / 'console.log', threads)
+    keys = dict(top1='acc/top1')
+    if STEPS[cell.step].work == 'pretrain':
+        keys = {
+            key: f'masked_motion/{name}'
+            for key, name in (('loss', 'mse'), ('zero_loss', 'zero_mse'))
+        }
+    values = {}
+    for name, key in keys.items():
+        curve = read_curve(own, key)
+        if not curve:
+            raise ValueError(f'No log below {own} has {key}.')
+        values[name] = last_and_best(curve)['last']
+    if cell.step in MEASURES:  # nothing starts from it
+        for checkpoint in own.glob('*.pth'):
+            checkpoint.unlink()
+        (own / 'last_checkpoint').unlink(missing_ok=True)
+    return values
+
+
+def extract(cell: Cell, folder: Path, threads: int) -> dict:
+    """Write the features of both splits."""
+    checkpoint = 'none'
+    if cell.start:
+        checkpoint = (folder / cell.start / 'last_checkpoint').read_text()
+    own = folder / cell.name
+    for split in ('train', 'val'):
+        command = ['extract_features', cell.config, checkpoint]
+        command += [own / f'{split}.npz', '--split', split]
+        command += ['--seed', cell.seed, '--cfg-options']
+        command += [f'{key}={x}' for key, x in cell.options.items()]
+        run_tool(command, own / 'console.log', threads)
+    return {}
+
+
+def classify(cell: Cell, folder: Path, threads: int) -> dict:
+    """Classify features, trained on those with a label."""
+    import numpy as np
+    import torch
+    from mmengine.config import Config
+
+    from mamp_mmaction.datasets import SkeletonDataset
+    from mamp_mmaction.evaluation.probes import knn_accuracy, linear_accuracy
+
+    sets = []
+    for split in ('train', 'val'):
+        with np.load(folder / cell.start / f'{split}.npz') as file:
+            sets.append(dict(file))
+    if STEPS[cell.step].labels != ALL:  # those that fine-tuning has, too
+        cfg = Config.fromfile(cell.config)
+        cfg.merge_from_dict(cell.options)
+        options = dict(cfg.train_dataloader.dataset, pipeline=[])
+        options.pop('type')
+        drawn = SkeletonDataset(**options)
+        infos = [drawn.get_data_info(i) for i in range(len(drawn))]
+        names = {info['frame_dir'] for info in infos}
+        kept = np.isin(sets[0]['names'], sorted(names))
+        sets[0] = {key: x[kept] for key, x in sets[0].items()}
+    torch.set_num_threads(threads)
+    x = [
+        torch.from_numpy(arrays[key])
+        for arrays in sets
+        for key in ('features', 'labels')
+    ]
+    if STEPS[cell.step].work == 'neighbours':
+        return dict(top1=knn_accuracy(*x, k=1))
+    return dict(top1=linear_accuracy(*x, WEIGHT_DECAY))
 
 
 def run_tool(command: Sequence, log: Path, threads: int) -> None:
@@ -275,7 +532,7 @@ def run_tool(command: Sequence, log: Path, threads: int) -> None:
 
 
 def run_all(cells: list[Cell], folder: Path, jobs: int, threads: int) -> None:
-    """Do all trainings, ``jobs`` at a time.
+    """Do all cells, ``jobs`` at a time.
 
     Those that come first are done first, unless they wait for their start.
     """
@@ -283,9 +540,9 @@ def run_all(cells: list[Cell], folder: Path, jobs: int, threads: int) -> None:
 
     def run(cell: Cell) -> None:
         began = time.monotonic()
-        trained = train(cell, folder, threads)
-        spent = f'{time.monotonic() - began:.0f} s' if trained else 'before'
-        print(f'  {cell.name}: done ({spent})', flush=True)
+        if do(cell, folder, threads):
+            spent = time.monotonic() - began
+            print(f'  {cell.name}: done ({spent:.0f} s)', flush=True)
 
     with ThreadPoolExecutor(jobs) as pool:
         while waiting or running:
@@ -298,118 +555,248 @@ def run_all(cells: list[Cell], folder: Path, jobs: int, threads: int) -> None:
                 done.add(running.pop(future))
 
 
+def describe_work(budget: Budget, cells: list[Cell], folder: Path) -> str:
+    """What is left to do and, where speeds are known, how long it takes."""
+    left = [cell for cell in cells if not finished(cell, folder)]
+    text = f'{len(left)} of {len(cells)} pieces of work are left'
+    if not (left and budget.speeds):
+        return text
+    hours = {}  # by seed
+    for cell in left:
+        spent = seconds(cell, budget.speeds) / 3600
+        hours[cell.seed] = hours.get(cell.seed, 0) + spent
+    each = ', '.join(f'{x:.1f} of seed {seed}' for seed, x in hours.items())
+    return f'{text}, some {sum(hours.values()):.1f} hours of a core ({each})'
+
+
+def seconds(cell: Cell, speeds: dict) -> float:
+    """Seconds of one core that a cell takes, about."""
+    work = STEPS[cell.step].work
+    if not cell.samples:
+        return EXTRACTION if work == 'extract' else CLASSIFICATION
+    works = [work]
+    if cell.row.tuning == 'auxiliary':
+        works = ['pretrain', 'tune']
+    spent = [cell.samples / speeds[cell.row.model, work] for work in works]
+    return START + sum(spent)
+
+
+def finished(cell: Cell, folder: Path) -> dict | None:
+    """The record of a cell that is finished, else None."""
+    record = read_record(folder / cell.name)
+    return record if record and record['finished'] else None
+
+
 def collect(cells: list[Cell], folder: Path) -> list[dict]:
-    """What came of the trainings that are finished; accuracies in percent."""
-    from mamp_mmaction.evaluation.run_log import last_and_best, read_curve
+    """What there is of each measure of each row on each data set.
 
-    def curve(cell: Cell, key: str) -> dict:
-        values = read_curve(folder / cell.name, key)
-        if not values:
-            raise ValueError(f'No log below {folder / cell.name} has {key}.')
-        return last_and_best(values)
+    Accuracies in percent, by seed and draw; their mean and standard error;
+    and the difference from the row of that model without pre-training, over
+    the seeds and draws that both have.
+    """
+    from mamp_mmaction.evaluation.comparison import (
+        estimate,
+        paired_difference,
+    )
 
-    records = []
+    values = {}
     for cell in cells:
-        if not (read_record(folder / cell.name) or {}).get('finished'):
-            continue
-        if cell.labels:
-            top1 = curve(cell, 'acc/top1')
-            values = {key: 100 * top1[key] for key in ('last', 'best')}
-        else:
-            values = {
-                key: curve(cell, f'masked_motion/{name}')['last']
-                for key, name in (('loss', 'mse'), ('zero_loss', 'zero_mse'))
-            }
-        model, pretraining = cell.row
-        records.append(
+        record = finished(cell, folder)
+        if record and cell.step in MEASURES:
+            key = f'seed {cell.seed}, draw {cell.draw}'
+            place = values.setdefault((cell.data, cell.row, cell.step), {})
+            place[key] = 100 * record['values']['top1']
+
+    def summary(x) -> dict | None:
+        return x and dict(asdict(x), is_shown=x.is_shown)
+
+    measures = []
+    for (data, row, step), own in values.items():
+        reference = values.get((data, reference_row(row), step), {})
+        difference = None
+        if row != reference_row(row):
+            difference = paired_difference(own, reference)
+        measures.append(
             dict(
-                model=model,
-                pretraining=pretraining,
-                labels=cell.labels,
-                cell=cell.name,
-                seed=cell.seed,
-                draw=cell.draw,
-                **values,
+                data=data,
+                row=row.name,
+                measure=step,
+                values=own,
+                top1=summary(estimate(own.values())),
+                difference=summary(difference),
             )
         )
-    return records
+    return measures
 
 
-def format_tables(records: list[dict]) -> str:
-    """Losses and accuracies as Markdown tables.
+def reference_row(row: Row) -> Row:
+    """The row of the same model without pre-training."""
+    return next(x for x in ROWS if x.model == row.model)
 
-    A row for each model and pre-training; accuracies of the last epoch, in
-    brackets the best, as mean and standard deviation where there are several.
-    """
+
+def collect_losses(cells: list[Cell], folder: Path) -> list[dict]:
+    """Validation losses of the pre-trainings that are finished."""
+    return [
+        dict(cell=cell.name, **record['values'])
+        for cell in cells
+        if cell.step == 'encoder' and (record := finished(cell, folder))
+    ]
+
+
+def format_tables(budget: Budget, measures: list[dict]) -> str:
+    """Accuracies and differences of each data set as Markdown tables."""
     from mamp_mmaction.utils import markdown_table
 
-    losses, accuracies = {}, {}  # by row, then by column
-    for record in records:
-        row = record['model'], record['pretraining']
-        table = accuracies if record['labels'] else losses
-        column = table.setdefault(row, {}).setdefault(record['labels'], [])
-        column.append(record)
-    tables = []
-    if losses:
-        rows = [
-            (
-                *row,
-                mean_and_spread(x[None], 'loss', 3),
-                mean_and_spread(x[None], 'zero_loss', 3),
-            )
-            for row, x in losses.items()
-        ]
-        header = ('model', 'pre-training', 'loss', 'of predicting zero')
-        tables.append(markdown_table(header, rows))
-    if accuracies:
+    found = {(m['data'], m['row'], m['measure']): m for m in measures}
+    texts = []
+    for name in budget.data:
+        data = budget.data_set(name)
+        count = {x: label_count(budget, name, x) for x in (ALL, TENTH, FEW)}
+        texts.append(
+            f'### {data.title}\n\nSequences with a label: all '
+            f'{count[ALL]}; 10 %, {count[TENTH]}; about 3 of each of '
+            f'{data.classes} classes, {count[FEW]}.'
+        )
         columns = [
-            labels
-            for labels in (ALL, FEW)
-            if any(labels in x for x in accuracies.values())
+            step
+            for step in budget.measures
+            if any((name, row.name, step) in found for row in ROWS)
         ]
-        rows = []
-        for row, found in accuracies.items():
-            ends = [
-                (
-                    mean_and_spread(found[labels], 'last', 1),
-                    mean_and_spread(found[labels], 'best', 1),
-                )
-                if labels in found
-                else None
-                for labels in columns
-            ]
-            rows.append((*row, *(x and f'{x[0]} ({x[1]})' for x in ends)))
-        header = ('model', 'pre-training', *columns)
-        tables.append(markdown_table(header, rows))
-    return '\n\n'.join(tables)
+        for key, show, title in (
+            ('top1', show_mean, 'pre-training'),
+            ('difference', show_difference, 'difference from none'),
+        ):
+            rows = []
+            for row in budget.rows():
+                of_row = [found.get((name, row.name, x)) for x in columns]
+                ends = [x and x[key] and show(x[key]) for x in of_row]
+                if any(ends):
+                    corpus = CORPORA.get(row.corpus)
+                    rows.append(
+                        (TITLES[row.model], row.pretraining, corpus, *ends)
+                    )
+            header = ('model', title, 'on', *(STEPS[x].title for x in columns))
+            if rows:
+                texts.append(markdown_table(header, rows))
+    return '\n\n'.join(texts)
 
 
-def mean_and_spread(records: list[dict], key: str, digits: int) -> str:
-    """Mean and, of two values or more, standard deviation."""
-    values = [record[key] for record in records]
-    text = f'{mean(values):.{digits}f}'
-    return f'{text} ± {stdev(values):.{digits}f}' if values[1:] else text
+def show_mean(x: dict) -> str:
+    """Mean and, of two values or more, standard error."""
+    text = f'{x["mean"]:.1f}'
+    return text if x['error'] is None else f'{text} ± {x["error"]:.1f}'
+
+
+def show_difference(x: dict) -> str:
+    """A difference, with a word where it shows none."""
+    text = f'{x["mean"]:+.1f}'
+    if x['error'] is not None:
+        text += f' ± {x["error"]:.1f}'
+    return f'**{text}**' if x['is_shown'] else f'no difference shown ({text})'
+
+
+def draw_plot(budget: Budget, measures: list[dict], path: Path) -> None:
+    """Draw accuracy against the number of labels, a panel a data set.
+
+    Of the first model alone, fine-tuned; bars are standard errors.
+    """
+    from matplotlib.figure import Figure
+
+    from mamp_mmaction.utils import written_whole
+
+    found = {(m['data'], m['row'], m['measure']): m['top1'] for m in measures}
+    steps = [x for x in budget.measures if STEPS[x].work == 'tune']
+    rows = [x for x in budget.rows() if x.model == budget.models[0]]
+    kinds = list(dict.fromkeys(row.pretraining for row in rows))
+    figure = Figure((4 * len(budget.data), 4), dpi=110, layout='constrained')
+    panels = figure.subplots(1, len(budget.data), squeeze=False)[0]
+    lines = {}
+    for axes, data in zip(panels, budget.data):
+        counts = {x: label_count(budget, data, STEPS[x].labels) for x in steps}
+        for place, row in enumerate(rows):
+            points = sorted(
+                (counts[x], top1['mean'], top1['error'] or 0)
+                for x in steps
+                if (top1 := found.get((data, row.name, x)))
+            )
+            if not points:
+                continue
+            x, y, error = zip(*points)
+            # Side by side, so that bars do not hide each other.
+            shift = 1.015 ** (place - len(rows) / 2)
+            title = row.pretraining
+            if row.corpus:
+                title += f', on {CORPORA[row.corpus]}'
+            lines[title] = axes.errorbar(
+                [shift * count for count in x],
+                y,
+                error,
+                color=COLORS[kinds.index(row.pretraining) % len(COLORS)],
+                linestyle='--' if row.corpus == 'itself' else '-',
+                marker='o',
+                markersize=4,
+                capsize=3,
+            )
+        axes.set_xscale('log')
+        axes.set_xticks(sorted(counts.values()), minor=False)
+        axes.set_xticks([], minor=True)
+        axes.set_xticklabels(sorted(counts.values()))
+        axes.set_title(budget.data_set(data).title)
+        axes.set_xlabel('sequences with a label')
+        axes.grid(axis='y', color='#dddddd')
+        axes.spines[['right', 'top']].set_visible(False)
+    panels[0].set_ylabel('accuracy, %')
+    figure.legend(
+        lines.values(),
+        lines,
+        loc='outside lower center',
+        ncols=3,
+        frameon=False,
+        title=f'{TITLES[budget.models[0]]}, fine-tuned; pre-training:',
+    )
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, format='png')
 
 
 def write_report(name: str, budget: Budget, cells: list, folder: Path) -> str:
-    """Write ``results.md`` and ``results.json``, and return the tables."""
-    from mamp_mmaction.utils import describe_machine, written_whole
-
-    records = collect(cells, folder)
-    if not records:
-        raise ValueError(f'No training in {folder} is finished.')
-    tables, machine = format_tables(records), describe_machine()
-    title = (
-        f'Budget `{name}`. Validation loss of the last epoch; top-1 of the '
-        'last epoch (of the best), %'
+    """Write ``results.md``, ``.json`` and ``.png``; return the tables."""
+    from mamp_mmaction.utils import (
+        describe_machine,
+        markdown_table,
+        written_whole,
     )
-    if len(records) < len(cells):
-        title += f'; {len(records)} of {len(cells)} trainings are finished'
-    results = dict(budget=name, machine=machine, **asdict(budget))
-    results['cells'] = records
+
+    measures = collect(cells, folder)
+    losses = collect_losses(cells, folder)
+    if not measures and not losses:
+        raise ValueError(f'Nothing in {folder} is finished.')
+    count = sum(bool(finished(cell, folder)) for cell in cells)
+    machine = describe_machine()
+    texts = [
+        f'Budget `{name}`; {count} of {len(cells)} pieces of work are '
+        'finished. Top-1 accuracy on test data at the end, %: mean and '
+        'standard error over seeds and draws of the labels. Differences are '
+        'paired by seed and draw; those of more than two standard errors are '
+        f'printed bold, others show no difference.\n{machine}.',
+    ]
+    if measures:
+        texts.append(format_tables(budget, measures))
+    if any(STEPS[x['measure']].work == 'tune' for x in measures):
+        draw_plot(budget, measures, folder / 'results.png')
+        texts.append('![Accuracy against labels](results.png)')
+    if losses:
+        header = ('pre-training', 'masked error', 'of predicting zero')
+        rows = [
+            (x['cell'], f'{x["loss"]:.3f}', f'{x["zero_loss"]:.3f}')
+            for x in losses
+        ]
+        texts.append(markdown_table(header, rows))
+    content = dict(budget=name, machine=machine)
+    content |= dict(measures=measures, pretrainings=losses)
+    tables = '\n\n'.join(texts)
     for file, text in (
-        ('results.md', f'{title}.\n{machine}.\n\n{tables}\n'),
-        ('results.json', json.dumps(results, indent=2)),
+        ('results.md', f'{tables}\n'),
+        ('results.json', json.dumps(content, indent=2)),
     ):
         with written_whole(folder / file) as temporary:
             temporary.write_text(text)
@@ -423,34 +810,43 @@ def parse_args(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('budget', choices=BUDGETS)
-    parser.add_argument(
-        '--ann-file',
-        type=Path,
-        default=Path('data', 'msr_action3d.pkl'),
-        help='annotations by tools/data/msr_action3d.py; smoke and quick '
-        'make theirs (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--work-dir',
-        type=Path,
-        default=Path('work_dirs', 'results'),
-        help='a folder for each budget is made in it (default: %(default)s)',
-    )
+    for name, default, text in (
+        (
+            'data',
+            'data',
+            'of the annotation files msr_action3d.pkl, nw_ucla.pkl and '
+            'utd_mhad.pkl by the tools in tools/data; smoke and quick make '
+            'theirs',
+        ),
+        ('work', Path('work_dirs', 'results'), 'a folder a budget is made in'),
+    ):
+        parser.add_argument(
+            f'--{name}-dir',
+            type=Path,
+            default=Path(default),
+            help=f'{text} (default: %(default)s)',
+        )
     parser.add_argument(
         '--report',
         action='store_true',
-        help='train nothing, write the table of what is finished',
+        help='do nothing, write the tables of what is finished',
     )
-    parser.add_argument(
-        '--models',
-        nargs='+',
-        choices=TITLES,
-        help="what is trained and reported (default: the budget's)",
-    )
+    for name, choices, text in (
+        ('data', KINECT, 'data sets'),
+        ('models', TITLES, 'models'),
+        ('corpora', CORPORA, 'what is pre-trained on'),
+        ('measures', MEASURES, 'columns of the tables'),
+    ):
+        parser.add_argument(
+            f'--{name}',
+            nargs='+',
+            choices=choices,
+            help=f"{text} (default: the budget's)",
+        )
     for name, count, text in (
         ('--seeds', '+', 'seeds that everything is done with'),
-        ('--draws', None, 'draws of 10 %% of the labels for each seed'),
-        ('--jobs', None, 'trainings at a time, which share the cores'),
+        ('--draws', None, 'draws of few labels for each seed'),
+        ('--jobs', None, 'how much is done at a time, sharing the cores'),
     ):
         default = "the budget's" if name != '--jobs' else 'a GPU 1, else cores'
         parser.add_argument(
@@ -468,39 +864,47 @@ def parse_args(argv=None):
 
 
 def reproduce(args: argparse.Namespace) -> None:
-    """Train and report as the command line says."""
+    """Work and report as the command line says."""
     import torch
 
     from mamp_mmaction.utils import available_cores
 
+    parts = ('data', 'models', 'corpora', 'measures', 'seeds', 'draws')
     given = {
-        key: getattr(args, key)
-        for key in ('models', 'seeds', 'draws')
-        if getattr(args, key)
+        key: tuple(x) if isinstance(x, list) else x
+        for key in parts
+        if (x := getattr(args, key))
     }
     budget = replace(BUDGETS[args.budget], **given)
     folder = (args.work_dir / args.budget).resolve()
-    ann_file = args.ann_file.resolve()
-    cores = available_cores()
-    if budget.toy is not None:
-        ann_file = folder / 'toy.pkl'
-    cells = plan(budget, ann_file)
+    data_dir = folder if budget.subjects else args.data_dir.resolve()
+    cells = plan(budget, data_dir)
     if not args.report:
-        if not ann_file.exists():
-            if budget.toy is None:
-                raise FileNotFoundError(
-                    f'There is no annotation file {ann_file}: convert the '
-                    'recordings with tools/data/msr_action3d.py, or give '
-                    '--ann-file.'
-                )
-            options = [f'--{key}={x}' for key, x in budget.toy.items()]
-            command = ['data/make_toy_dataset', ann_file, *options]
-            run_tool(command, folder / 'data.log', cores)
+        cores = available_cores()
+        prepare_data(budget, data_dir, cores)
         jobs = args.jobs or (1 if torch.cuda.is_available() else cores)
-        print(f'{len(cells)} trainings, {jobs} at a time:', flush=True)
+        work = describe_work(budget, cells, folder)
+        print(f'{work}; {jobs} at a time:', flush=True)
         run_all(cells, folder, jobs, max(cores // jobs, 1))
     tables = write_report(args.budget, budget, cells, folder)
-    print(f'\n{tables}\n\nWritten to {folder}/results.md and results.json.')
+    print(f'\n{tables}\n\nWritten to {folder}, results.*')
+
+
+def prepare_data(budget: Budget, folder: Path, threads: int) -> None:
+    """Make the data that is made, and miss what is missing."""
+    for name in budget.files():
+        data = DATA[name]
+        path = folder / f'{data.file}.pkl'
+        if path.exists():
+            continue
+        if not budget.subjects:
+            raise FileNotFoundError(
+                f'There is no annotation file {path}: convert the recordings '
+                f'with tools/data/{data.file}.py, or give --data-dir.'
+            )
+        command = ['data/make_toy_dataset', path, '--layout', data.layout]
+        command += ['--subjects', budget.subjects]
+        run_tool(command, folder / 'data.log', threads)
 
 
 def main(argv=None):

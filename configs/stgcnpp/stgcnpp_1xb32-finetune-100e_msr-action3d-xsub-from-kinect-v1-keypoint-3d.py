@@ -1,0 +1,8 @@
+_base_ = './stgcnpp_1xb32-scratch-100e_msr-action3d-xsub-keypoint-3d.py'
+
+from mamp_mmaction.config import use_dataset
+
+use_dataset(_base_, stored_layout='msr_action3d', layout='kinect_v1')
+load_from = (
+    'work_dirs/stgcnpp_1xb32-pretrain-60e_kinect-v1-keypoint-3d/epoch_60.pth'
+)
