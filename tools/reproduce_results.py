@@ -41,25 +41,23 @@ TITLES = {'mamp': 'MAMP transformer', 'stgcnpp': 'ST-GCN++'}
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set; its file is named like the tool that converts it."""
+    """A data set; file, converter and layout have the same name."""
 
     title: str
     file: str
     split: str  # as in the configs' names
     sequences: int  # to train on
     classes: int
-    layout: str  # of made data that stands in for it
 
 
 DATA = {
-    'msr-action3d': DataSet(
-        'MSR-Action3D', 'msr_action3d', 'xsub', 284, 20, 'msr_action3d'
-    ),
-    'nw-ucla': DataSet(
-        'Northwestern-UCLA', 'nw_ucla', 'xview', 1020, 10, 'nw_ucla'
-    ),
-    'utd-mhad': DataSet('UTD-MHAD', 'utd_mhad', 'xsub', 431, 27, 'utd_mhad'),
-    'toy': DataSet('Made data', 'toy', 'xsub', 256, 16, 'nturgb+d'),
+    name: DataSet(*values)
+    for name, *values in (
+        ('msr-action3d', 'MSR-Action3D', 'msr_action3d', 'xsub', 284, 20),
+        ('nw-ucla', 'Northwestern-UCLA', 'nw_ucla', 'xview', 1020, 10),
+        ('utd-mhad', 'UTD-MHAD', 'utd_mhad', 'xsub', 431, 27),
+        ('toy', 'Made data', 'toy', 'xsub', 256, 16),
+    )
 }
 UNION = 'kinect-v1'  # of these, in the order of its configs:
 KINECT = ('msr-action3d', 'nw-ucla', 'utd-mhad')
@@ -137,10 +135,6 @@ SPEEDS = {
 }
 
 
-# Blue, vermilion and so on stay apart for colour-blind eyes.
-COLORS = ('#333333', '#0072b2', '#d55e00', '#009e73', '#cc79a7')
-
-
 @dataclass(frozen=True)
 class Budget:
     """How much is done; what is None stays as in the configs."""
@@ -176,10 +170,6 @@ class Budget:
         sequences = self.subjects * classes
         return replace(data, classes=classes, sequences=sequences)
 
-    def files(self) -> list[str]:
-        """The data sets whose files are needed."""
-        return list(KINECT if UNION in self.corpora else self.data)
-
 
 BUDGETS = dict(
     smoke=Budget(
@@ -209,13 +199,13 @@ class Cell:
 
     name: str  # of its folder
     step: str
-    config: Path
-    options: dict  # what is changed in the config
-    seed: int
-    start: str | None  # name of the cell that it starts from
     row: Row
     data: str
-    draw: int = 0  # of the labels
+    seed: int
+    draw: int  # of the labels
+    start: str | None  # name of the cell that it starts from
+    config: Path
+    options: dict  # what is changed in the config
     samples: int = 0  # that are trained on, over all epochs
 
 
@@ -295,17 +285,9 @@ def _cell(budget, folder, seed, row, step, draw, data) -> Cell | None:
             options['param_scheduler.warmup'] = 0
     else:
         epochs = 0
+    samples *= epochs
     return Cell(
-        name=name,
-        step=step,
-        config=config,
-        options=options,
-        seed=seed,
-        start=start,
-        row=row,
-        data=data,
-        draw=draw,
-        samples=samples * epochs,
+        name, step, row, data, seed, draw, start, config, options, samples
     )
 
 
@@ -320,41 +302,38 @@ def label_count(budget: Budget, name: str, labels: str) -> int:
 def data_options(budget: Budget, folder: Path, members: Sequence) -> dict:
     """What a config is told of the data."""
     options = {}
-    for place, name in enumerate(members):
-        for loader in ('train', 'val'):
-            key = f'{loader}_dataloader.dataset'
-            if len(members) > 1:
-                key += f'.datasets.{place}'
-            file = folder / f'{DATA[name].file}.pkl'
-            options[f'{key}.ann_file'] = file
-            if budget.subjects and len(members) == 1:
-                classes = budget.data_set(name).classes
-                options[f'{key}.num_classes'] = classes
+    for loader, place in product(('train', 'val'), range(len(members))):
+        key = f'{loader}_dataloader.dataset'
+        if len(members) > 1:
+            key += f'.datasets.{place}'
+        elif budget.subjects:
+            options[f'{key}.num_classes'] = DATA['toy'].classes
+        file = folder / f'{DATA[members[place]].file}.pkl'
+        options[f'{key}.ann_file'] = file
     return options
 
 
 def model_options(budget: Budget, model: str, pretrains: bool) -> dict:
     """What a config is told of the network's size."""
-    options = {}
-    if budget.subjects and not pretrains:
-        options['model.cls_head.num_classes'] = DATA['toy'].classes
-    width = None
+    options, width = {}, None
     if model == 'mamp' and budget.transformer:
         width, depth, decoder_depth = budget.transformer
-        options['model.backbone.embed_dims'] = width
-        options['model.backbone.depth'] = depth
+        options = {'backbone.embed_dims': width, 'backbone.depth': depth}
         if pretrains:
-            options['model.neck.depth'] = decoder_depth
+            options['neck.depth'] = decoder_depth
     elif model != 'mamp' and budget.base_channels:
         width = 4 * budget.base_channels
-        options['model.backbone.base_channels'] = budget.base_channels
+        options = {'backbone.base_channels': budget.base_channels}
         if pretrains:
-            options['model.neck.embed_dims'] = width
-    if width and pretrains:
-        options['model.neck.decoder_embed_dims'] = width
-    elif width:
-        options['model.cls_head.in_channels'] = width
-    return options
+            options['neck.embed_dims'] = width
+    if width:
+        own = (
+            'neck.decoder_embed_dims' if pretrains else 'cls_head.in_channels'
+        )
+        options[own] = width
+    if budget.subjects and not pretrains:
+        options['cls_head.num_classes'] = DATA['toy'].classes
+    return {f'model.{key}': x for key, x in options.items()}
 
 
 def config_file(row: Row, work: str, data: str) -> Path:
@@ -379,54 +358,49 @@ def do(cell: Cell, folder: Path, threads: int) -> bool:
     Finished, it is not done again; a training that was cut off goes on from
     its last checkpoint; and no cell is ever taken for another one.
     """
-    asked = dict(
-        config=cell.config.name,
-        seed=cell.seed,
-        options={key: str(value) for key, value in cell.options.items()},
-        start=cell.start,
-    )
-    record = read_record(folder / cell.name)
+    own = folder / cell.name
+    asked = dict(config=cell.config.name, seed=cell.seed, start=cell.start)
+    asked['options'] = {key: str(x) for key, x in cell.options.items()}
+    record = read_record(cell, folder)
     if record and record['asked'] != asked:
         raise ValueError(
-            f'{folder / cell.name} holds other results than those asked for:\n'
+            f'{own} holds another result than the one asked for:\n'
             f'  there: {record["asked"]}\n  asked: {asked}\n'
             'Choose another work directory, or remove that folder.'
         )
     if record and record['finished']:
         return False
-    write_record(folder / cell.name, asked=asked, finished=False)
+    write_whole(own / 'cell.json', dict(asked=asked, finished=False))
     began = time.monotonic()
-    works = dict(
-        pretrain=train,
-        tune=train,
-        extract=extract,
-        neighbours=classify,
-        regression=classify,
-    )
-    values = works[STEPS[cell.step].work](cell, folder, threads)
-    seconds = round(time.monotonic() - began)
-    write_record(
-        folder / cell.name,
-        asked=asked,
-        finished=True,
-        seconds=seconds,
-        values=values,
-    )
+    works = dict(pretrain=train, tune=train, extract=extract)
+    work = works.get(STEPS[cell.step].work, classify)
+    record = dict(asked=asked, finished=True)
+    record['values'] = work(cell, folder, threads)
+    record['seconds'] = round(time.monotonic() - began)
+    write_whole(own / 'cell.json', record)
     return True
 
 
-def read_record(folder: Path) -> dict | None:
-    """What a cell noted, None if there is none."""
-    note = folder / 'cell.json'
+def read_record(cell: Cell, folder: Path) -> dict | None:
+    """What a cell noted, None if there is nothing."""
+    note = folder / cell.name / 'cell.json'
     return json.loads(note.read_text()) if note.exists() else None
 
 
-def write_record(folder: Path, **record) -> None:
-    """Note what a cell is, whether it is finished and its result."""
+def finished(cell: Cell, folder: Path) -> dict | None:
+    """What a cell noted if it is finished, else None."""
+    record = read_record(cell, folder)
+    return record if record and record['finished'] else None
+
+
+def write_whole(path: Path, content: dict | str) -> None:
+    """Write a text, or anything else as JSON."""
     from mamp_mmaction.utils import written_whole
 
-    with written_whole(folder / 'cell.json') as temporary:
-        temporary.write_text(json.dumps(record, indent=2))
+    if not isinstance(content, str):
+        content = json.dumps(content, indent=2)
+    with written_whole(path) as temporary:
+        temporary.write_text(content)
 
 
 def train(cell: Cell, folder: Path, threads: int) -> dict:
@@ -447,21 +421,15 @@ def train(cell: Cell, folder: Path, threads: int) -> dict:
     run_tool(command, own / 'console.log', threads)
     keys = dict(top1='acc/top1')
     if STEPS[cell.step].work == 'pretrain':
-        keys = {
-            key: f'masked_motion/{name}'
-            for key, name in (('loss', 'mse'), ('zero_loss', 'zero_mse'))
-        }
-    values = {}
-    for name, key in keys.items():
-        curve = read_curve(own, key)
-        if not curve:
-            raise ValueError(f'No log below {own} has {key}.')
-        values[name] = last_and_best(curve)['last']
+        keys = dict(loss='masked_motion/mse', zero='masked_motion/zero_mse')
+    curves = {name: read_curve(own, key) for name, key in keys.items()}
+    if not all(curves.values()):
+        raise ValueError(f'The logs below {own} lack one of {keys}.')
     if cell.step in MEASURES:  # nothing starts from it
         for checkpoint in own.glob('*.pth'):
             checkpoint.unlink()
         (own / 'last_checkpoint').unlink(missing_ok=True)
-    return values
+    return {name: last_and_best(x)['last'] for name, x in curves.items()}
 
 
 def extract(cell: Cell, folder: Path, threads: int) -> dict:
@@ -497,9 +465,8 @@ def classify(cell: Cell, folder: Path, threads: int) -> dict:
         cfg.merge_from_dict(cell.options)
         options = dict(cfg.train_dataloader.dataset, pipeline=[])
         options.pop('type')
-        drawn = SkeletonDataset(**options)
-        infos = [drawn.get_data_info(i) for i in range(len(drawn))]
-        names = {info['frame_dir'] for info in infos}
+        drawn = SkeletonDataset(**options, lazy_init=True).load_data_list()
+        names = {annotation['frame_dir'] for annotation in drawn}
         kept = np.isin(sets[0]['names'], sorted(names))
         sets[0] = {key: x[kept] for key, x in sets[0].items()}
     torch.set_num_threads(threads)
@@ -581,12 +548,6 @@ def seconds(cell: Cell, speeds: dict) -> float:
     return START + sum(spent)
 
 
-def finished(cell: Cell, folder: Path) -> dict | None:
-    """The record of a cell that is finished, else None."""
-    record = read_record(folder / cell.name)
-    return record if record and record['finished'] else None
-
-
 def collect(cells: list[Cell], folder: Path) -> list[dict]:
     """What there is of each measure of each row on each data set.
 
@@ -599,48 +560,29 @@ def collect(cells: list[Cell], folder: Path) -> list[dict]:
         paired_difference,
     )
 
-    values = {}
+    found = {}
     for cell in cells:
         record = finished(cell, folder)
         if record and cell.step in MEASURES:
             key = f'seed {cell.seed}, draw {cell.draw}'
-            place = values.setdefault((cell.data, cell.row, cell.step), {})
+            place = found.setdefault((cell.data, cell.row, cell.step), {})
             place[key] = 100 * record['values']['top1']
-
-    def summary(x) -> dict | None:
-        return x and dict(asdict(x), is_shown=x.is_shown)
-
     measures = []
-    for (data, row, step), own in values.items():
-        reference = values.get((data, reference_row(row), step), {})
-        difference = None
-        if row != reference_row(row):
-            difference = paired_difference(own, reference)
+    for (data, row, step), values in found.items():
+        reference = next(x for x in ROWS if x.model == row.model)
+        others = found.get((data, reference, step), {})
+        pair = None if row == reference else paired_difference(values, others)
         measures.append(
             dict(
                 data=data,
                 row=row.name,
                 measure=step,
-                values=own,
-                top1=summary(estimate(own.values())),
-                difference=summary(difference),
+                values=values,
+                top1=asdict(estimate(values.values())),
+                difference=pair and dict(asdict(pair), is_shown=pair.is_shown),
             )
         )
     return measures
-
-
-def reference_row(row: Row) -> Row:
-    """The row of the same model without pre-training."""
-    return next(x for x in ROWS if x.model == row.model)
-
-
-def collect_losses(cells: list[Cell], folder: Path) -> list[dict]:
-    """Validation losses of the pre-trainings that are finished."""
-    return [
-        dict(cell=cell.name, **record['values'])
-        for cell in cells
-        if cell.step == 'encoder' and (record := finished(cell, folder))
-    ]
 
 
 def format_tables(budget: Budget, measures: list[dict]) -> str:
@@ -695,111 +637,64 @@ def show_difference(x: dict) -> str:
     return f'**{text}**' if x['is_shown'] else f'no difference shown ({text})'
 
 
-def draw_plot(budget: Budget, measures: list[dict], path: Path) -> None:
-    """Draw accuracy against the number of labels, a panel a data set.
+def draw_plot(budget: Budget, measures: list[dict], path: Path) -> bool:
+    """Draw accuracy of fine-tuning against labels, for the first model."""
+    from mamp_mmaction.utils.plots import draw_curves
 
-    Of the first model alone, fine-tuned; bars are standard errors.
-    """
-    from matplotlib.figure import Figure
-
-    from mamp_mmaction.utils import written_whole
-
-    found = {(m['data'], m['row'], m['measure']): m['top1'] for m in measures}
-    steps = [x for x in budget.measures if STEPS[x].work == 'tune']
-    rows = [x for x in budget.rows() if x.model == budget.models[0]]
-    kinds = list(dict.fromkeys(row.pretraining for row in rows))
-    figure = Figure((4 * len(budget.data), 4), dpi=110, layout='constrained')
-    panels = figure.subplots(1, len(budget.data), squeeze=False)[0]
-    lines = {}
-    for axes, data in zip(panels, budget.data):
-        counts = {x: label_count(budget, data, STEPS[x].labels) for x in steps}
-        for place, row in enumerate(rows):
-            points = sorted(
-                (counts[x], top1['mean'], top1['error'] or 0)
-                for x in steps
-                if (top1 := found.get((data, row.name, x)))
+    model, rows = budget.models[0], {row.name: row for row in ROWS}
+    panels = {budget.data_set(name).title: {} for name in budget.data}
+    for m in measures:
+        row, step = rows[m['row']], STEPS[m['measure']]
+        if row.model != model or step.work != 'tune':
+            continue
+        corpus = f', {CORPORA[row.corpus]}' if row.corpus else ''
+        panel = panels[budget.data_set(m['data']).title]
+        panel.setdefault(f'{row.pretraining}{corpus}', []).append(
+            (
+                label_count(budget, m['data'], step.labels),
+                m['top1']['mean'],
+                m['top1']['error'],
             )
-            if not points:
-                continue
-            x, y, error = zip(*points)
-            # Side by side, so that bars do not hide each other.
-            shift = 1.015 ** (place - len(rows) / 2)
-            title = row.pretraining
-            if row.corpus:
-                title += f', on {CORPORA[row.corpus]}'
-            lines[title] = axes.errorbar(
-                [shift * count for count in x],
-                y,
-                error,
-                color=COLORS[kinds.index(row.pretraining) % len(COLORS)],
-                linestyle='--' if row.corpus == 'itself' else '-',
-                marker='o',
-                markersize=4,
-                capsize=3,
-            )
-        axes.set_xscale('log')
-        axes.set_xticks(sorted(counts.values()), minor=False)
-        axes.set_xticks([], minor=True)
-        axes.set_xticklabels(sorted(counts.values()))
-        axes.set_title(budget.data_set(data).title)
-        axes.set_xlabel('sequences with a label')
-        axes.grid(axis='y', color='#dddddd')
-        axes.spines[['right', 'top']].set_visible(False)
-    panels[0].set_ylabel('accuracy, %')
-    figure.legend(
-        lines.values(),
-        lines,
-        loc='outside lower center',
-        ncols=3,
-        frameon=False,
-        title=f'{TITLES[budget.models[0]]}, fine-tuned; pre-training:',
-    )
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, format='png')
+        )
+    panels = {title: curves for title, curves in panels.items() if curves}
+    if panels:
+        draw_curves(
+            path,
+            panels,
+            'sequences with a label',
+            'accuracy, %',
+            f'{TITLES[model]}, fine-tuned, by its pre-training',
+        )
+    return bool(panels)
 
 
 def write_report(name: str, budget: Budget, cells: list, folder: Path) -> str:
     """Write ``results.md``, ``.json`` and ``.png``; return the tables."""
-    from mamp_mmaction.utils import (
-        describe_machine,
-        markdown_table,
-        written_whole,
-    )
+    from mamp_mmaction.utils import describe_machine
 
-    measures = collect(cells, folder)
-    losses = collect_losses(cells, folder)
-    if not measures and not losses:
+    done = [(cell, finished(cell, folder)) for cell in cells]
+    done = [(cell, record) for cell, record in done if record]
+    if not done:
         raise ValueError(f'Nothing in {folder} is finished.')
-    count = sum(bool(finished(cell, folder)) for cell in cells)
-    machine = describe_machine()
-    texts = [
-        f'Budget `{name}`; {count} of {len(cells)} pieces of work are '
+    measures, machine = collect(cells, folder), describe_machine()
+    tables = (
+        f'Budget `{name}`; {len(done)} of {len(cells)} pieces of work are '
         'finished. Top-1 accuracy on test data at the end, %: mean and '
         'standard error over seeds and draws of the labels. Differences are '
         'paired by seed and draw; those of more than two standard errors are '
-        f'printed bold, others show no difference.\n{machine}.',
-    ]
-    if measures:
-        texts.append(format_tables(budget, measures))
-    if any(STEPS[x['measure']].work == 'tune' for x in measures):
-        draw_plot(budget, measures, folder / 'results.png')
-        texts.append('![Accuracy against labels](results.png)')
-    if losses:
-        header = ('pre-training', 'masked error', 'of predicting zero')
-        rows = [
-            (x['cell'], f'{x["loss"]:.3f}', f'{x["zero_loss"]:.3f}')
-            for x in losses
-        ]
-        texts.append(markdown_table(header, rows))
-    content = dict(budget=name, machine=machine)
-    content |= dict(measures=measures, pretrainings=losses)
-    tables = '\n\n'.join(texts)
-    for file, text in (
-        ('results.md', f'{tables}\n'),
-        ('results.json', json.dumps(content, indent=2)),
-    ):
-        with written_whole(folder / file) as temporary:
-            temporary.write_text(text)
+        f'bold, others show no difference.\n{machine}.\n\n'
+    )
+    tables += format_tables(budget, measures)
+    if draw_plot(budget, measures, folder / 'results.png'):
+        tables += '\n\n![Accuracy against labels](results.png)'
+    content = dict(budget=name, machine=machine, measures=measures)
+    content['pretrainings'] = {
+        cell.name: record['values']
+        for cell, record in done
+        if cell.step == 'encoder'
+    }
+    write_whole(folder / 'results.md', f'{tables}\n')
+    write_whole(folder / 'results.json', content)
     return tables
 
 
@@ -810,22 +705,19 @@ def parse_args(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('budget', choices=BUDGETS)
-    for name, default, text in (
-        (
-            'data',
-            'data',
-            'of the annotation files msr_action3d.pkl, nw_ucla.pkl and '
-            'utd_mhad.pkl by the tools in tools/data; smoke and quick make '
-            'theirs',
-        ),
-        ('work', Path('work_dirs', 'results'), 'a folder a budget is made in'),
-    ):
-        parser.add_argument(
-            f'--{name}-dir',
-            type=Path,
-            default=Path(default),
-            help=f'{text} (default: %(default)s)',
-        )
+    parser.add_argument(
+        '--data-dir',
+        type=Path,
+        default=Path('data'),
+        help='of msr_action3d.pkl, nw_ucla.pkl and utd_mhad.pkl by the tools '
+        'in tools/data; smoke and quick make their data (default: data)',
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs', 'results'),
+        help='a folder for each budget is made in it (default: %(default)s)',
+    )
     parser.add_argument(
         '--report',
         action='store_true',
@@ -844,17 +736,16 @@ def parse_args(argv=None):
             help=f"{text} (default: the budget's)",
         )
     for name, count, text in (
-        ('--seeds', '+', 'seeds that everything is done with'),
-        ('--draws', None, 'draws of few labels for each seed'),
-        ('--jobs', None, 'how much is done at a time, sharing the cores'),
+        ('seeds', '+', "that everything is done with (default: the budget's)"),
+        ('draws', None, "of few labels for each seed (default: the budget's)"),
+        (
+            'jobs',
+            None,
+            'at a time, sharing the cores (default: a GPU 1, else cores)',
+        ),
     ):
-        default = "the budget's" if name != '--jobs' else 'a GPU 1, else cores'
         parser.add_argument(
-            name,
-            type=int,
-            nargs=count,
-            metavar='N',
-            help=f'{text} (default: {default})',
+            f'--{name}', type=int, nargs=count, metavar='N', help=text
         )
     args = parser.parse_args(argv)
     for name in ('draws', 'jobs'):
@@ -892,8 +783,8 @@ def reproduce(args: argparse.Namespace) -> None:
 
 def prepare_data(budget: Budget, folder: Path, threads: int) -> None:
     """Make the data that is made, and miss what is missing."""
-    for name in budget.files():
-        data = DATA[name]
+    names = KINECT if UNION in budget.corpora else budget.data
+    for data in map(DATA.get, names):
         path = folder / f'{data.file}.pkl'
         if path.exists():
             continue
@@ -902,7 +793,8 @@ def prepare_data(budget: Budget, folder: Path, threads: int) -> None:
                 f'There is no annotation file {path}: convert the recordings '
                 f'with tools/data/{data.file}.py, or give --data-dir.'
             )
-        command = ['data/make_toy_dataset', path, '--layout', data.layout]
+        layout = 'nturgb+d' if data.file == 'toy' else data.file
+        command = ['data/make_toy_dataset', path, '--layout', layout]
         command += ['--subjects', budget.subjects]
         run_tool(command, folder / 'data.log', threads)
 
