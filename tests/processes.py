@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,6 +73,40 @@ def run_successfully(*arguments, **kwargs):
     done = run_python(*arguments, **kwargs)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def start_fork(function, log, **environment):
+    """Call a function in a fork of this process, which need import nothing.
+
+    Imports cost most of what a script takes that does little.
+
+    Args:
+        function (callable): What is called, without arguments.
+        log: File that gets all that it prints, also below Python.
+        environment: Further variables.
+
+    Returns:
+        int: Its process, for ``os.waitpid``.
+    """
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        os.environ.update(environment)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        sys.stdout, sys.stderr = (
+            os.fdopen(stream, 'w', buffering=1, closefd=False)
+            for stream in (1, 2)
+        )
+        function()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def _abort(pid):

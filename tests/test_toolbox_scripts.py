@@ -5,13 +5,18 @@ import math
 import os
 import runpy
 import sys
-import traceback
 from pathlib import Path
 
 import mmaction
 import pytest
 import torch
-from processes import ROOT, TORCHRUN, free_port, run_successfully
+from processes import (
+    ROOT,
+    TORCHRUN,
+    free_port,
+    run_successfully,
+    start_fork,
+)
 
 TESTS = Path(__file__).parent
 CONFIGS = TESTS.parent / 'configs'
@@ -93,13 +98,16 @@ class Project:
                 WORLD_SIZE=str(processes),
             )
         log = self.folder / 'log.txt'
-        children = []
-        for rank in map(str, range(processes)):
-            child = os.fork()
-            if not child:
-                os.environ.update(environment, RANK=rank, LOCAL_RANK=rank)
-                self._be(argv, log)
-            children.append(child)
+        children = [
+            start_fork(
+                lambda: self._be(argv),
+                log,
+                RANK=str(rank),
+                LOCAL_RANK=str(rank),
+                **environment,
+            )
+            for rank in range(processes)
+        ]
         statuses = [os.waitpid(child, 0)[1] for child in children]
         assert not any(statuses), log.read_text()
         return log.read_text()
@@ -108,26 +116,11 @@ class Project:
         """Run a command in a process of its own."""
         run_successfully(*command, cwd=self.folder, path=(ROOT, TESTS))
 
-    def _be(self, argv, log):
-        """Become the script; never returns."""
-        status = 1
-        try:
-            # All that it prints, also below Python, in one file.
-            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            for stream in (1, 2):
-                os.dup2(output, stream)
-            sys.stdout, sys.stderr = (
-                os.fdopen(stream, 'w', buffering=1, closefd=False)
-                for stream in (1, 2)
-            )
-            os.chdir(self.folder)
-            sys.argv = argv
-            runpy.run_path(argv[0], run_name='__main__')
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
+    def _be(self, argv):
+        """Become the script."""
+        os.chdir(self.folder)
+        sys.argv = argv
+        runpy.run_path(argv[0], run_name='__main__')
 
     def work_dir(self, config):
         return self.folder / 'work_dirs' / config

@@ -469,7 +469,6 @@ def classify(cell: Cell, folder: Path, threads: int) -> dict:
         names = {annotation['frame_dir'] for annotation in drawn}
         kept = np.isin(sets[0]['names'], sorted(names))
         sets[0] = {key: x[kept] for key, x in sets[0].items()}
-    torch.set_num_threads(threads)
     x = [
         torch.from_numpy(arrays[key])
         for arrays in sets
