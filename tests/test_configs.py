@@ -594,7 +594,7 @@ def train_and_evaluate_once(runner):
         ('mamp_*-linear-*_nw-ucla-xview-from-kinect-v1-*', 20, 3),
         ('stgcn_*-pretrain-*', 20, 3),
         ('stgcn_*-scratch-*', 20, 3),
-        ('stgcnpp_*-auxiliary-*', 20, 3),
+        ('stgcnpp_*-auxiliary-*_msr-action3d-*', 20, 3),
         ('aagcn_*-pretrain-*', 20, 3),
     ],
 )

@@ -128,10 +128,10 @@ WEIGHT_DECAY = 1e-2  # of the logistic regression
 START, EXTRACTION, CLASSIFICATION = 12, 25, 2
 # Samples a second on one core, at the sizes of the configs.
 SPEEDS = {
-    ('mamp', 'pretrain'): 80,
-    ('mamp', 'tune'): 50,
+    ('mamp', 'pretrain'): 77,
+    ('mamp', 'tune'): 55,
     ('stgcnpp', 'pretrain'): 50,
-    ('stgcnpp', 'tune'): 50,
+    ('stgcnpp', 'tune'): 66,
 }
 
 
