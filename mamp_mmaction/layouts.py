@@ -5,6 +5,7 @@ a new skeleton is one more entry of it, here or in a module of yours that
 calls :func:`register_layout`.
 """
 
+import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,12 +105,16 @@ class SkeletonLayout:
 
 #: Every known layout by its name.
 LAYOUTS = {}
+# What was registered, in the order of the calls, repetitions included.
+_REGISTERED = []
 
-# The second Kinect's names for joints that the first has, too.
+# The second Kinect's names for joints that the first has, too, and OpenPose's
+# for the middle of the hips.
 SYNONYMS = {
     'spine_base': 'hip_center',
     'spine_mid': 'spine',
     'spine_shoulder': 'shoulder_center',
+    'mid_hip': 'hip',
 }
 
 
@@ -119,7 +124,9 @@ def get_layout(name: str) -> SkeletonLayout:
     Args:
         name (str): ``'nturgb+d'``, ``'coco'``, ``'openpose'``,
             ``'kinect_v1'`` (also ``'nw_ucla'``), ``'msr_action3d'``,
-            ``'utd_mhad'`` or one added by :func:`register_layout`.
+            ``'utd_mhad'``, ``'mediapipe'``, ``'coco_wholebody_body'``,
+            ``'halpe26'``, ``'openpose25'``, ``'h36m'``, ``'smpl'`` or one
+            added by :func:`register_layout`.
 
     Raises:
         ValueError: There is no such layout.
@@ -131,6 +138,36 @@ def get_layout(name: str) -> SkeletonLayout:
             'mamp_mmaction.layouts.register_layout.'
         )
     return LAYOUTS[name]
+
+
+def load_layout(name_or_file: str) -> SkeletonLayout:
+    """Return the layout of a name, or the one that a Python file registers.
+
+    Args:
+        name_or_file (str): A name that :func:`get_layout` knows, or the path
+            of a file ``*.py`` that calls :func:`register_layout` once.
+
+    Raises:
+        ValueError: There is no such layout, or the file registers none or
+            several.
+        OSError: There is no such file.
+    """
+    if not name_or_file.endswith('.py'):
+        return get_layout(name_or_file)
+    before = len(_REGISTERED)
+    try:
+        runpy.run_path(name_or_file)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # a user's code, which may fail in any way
+        raise ValueError(f'{name_or_file}: fails with {error!r}.') from error
+    added = sorted(set(_REGISTERED[before:]))
+    if len(added) != 1:
+        raise ValueError(
+            f'{name_or_file}: registers {len(added)} layouts {added}, '
+            'expected one by mamp_mmaction.layouts.register_layout.'
+        )
+    return LAYOUTS[added[0]]
 
 
 def register_layout(
@@ -206,6 +243,7 @@ def register_layout(
             f'there is another layout {name!r} of '
             f'{LAYOUTS[name].num_joints} joints: choose another name.'
         )
+    _REGISTERED.append(name)
     return layout
 
 
@@ -411,3 +449,168 @@ for _name, _trunk in (
         joints=[(joint, _PARENTS[joint]) for joint in (*_trunk, *_LIMBS)],
     )
 LAYOUTS['nw_ucla'] = LAYOUTS['kinect_v1']
+
+# MediaPipe's pose. Its chain from the nose over the eye to the ear is one of
+# the graph; the bones are COCO's, by which a face is no limb. It has no joint
+# on the axis of the trunk either.
+_COCO = [
+    tuple(LAYOUTS['coco'].joint_names[i] for i in (joint, parent))
+    for joint, parent in enumerate(LAYOUTS['coco'].parents)
+]
+_SIDES = ('left', 'right')
+register_layout(
+    'mediapipe',
+    origin='left_hip',
+    joints=(
+        ('nose', 'nose'),
+        *(
+            row
+            for side in _SIDES
+            for row in (
+                (f'{side}_eye_inner', 'nose'),
+                (f'{side}_eye', 'nose', f'{side}_eye_inner'),
+                (f'{side}_eye_outer', 'nose', f'{side}_eye'),
+            )
+        ),
+        *((f'{s}_ear', f'{s}_eye', f'{s}_eye_outer') for s in _SIDES),
+        *((f'{s}_mouth', 'nose') for s in _SIDES),
+        *((f'{s}_shoulder', 'nose') for s in _SIDES),
+        *((f'{s}_elbow', f'{s}_shoulder') for s in _SIDES),
+        *((f'{s}_wrist', f'{s}_elbow') for s in _SIDES),
+        *((f'{s}_pinky', f'{s}_wrist') for s in _SIDES),
+        *((f'{s}_index', f'{s}_wrist') for s in _SIDES),
+        *((f'{s}_thumb', f'{s}_wrist') for s in _SIDES),
+        *((f'{s}_hip', 'nose', f'{s}_shoulder') for s in _SIDES),
+        *((f'{s}_knee', f'{s}_hip') for s in _SIDES),
+        *((f'{s}_ankle', f'{s}_knee') for s in _SIDES),
+        *((f'{s}_heel', f'{s}_ankle') for s in _SIDES),
+        *((f'{s}_foot_index', f'{s}_ankle') for s in _SIDES),
+    ),
+)
+
+# The first 23 of COCO-WholeBody's 133: COCO's and the feet.
+register_layout(
+    'coco_wholebody_body',
+    origin='left_hip',
+    joints=(
+        *(
+            (*row, f'{row[0].partition("_")[0]}_shoulder')
+            if row[0].endswith('_hip')
+            else row
+            for row in _COCO
+        ),
+        *(
+            (f'{side}_{joint}', f'{side}_ankle')
+            for side in _SIDES
+            for joint in ('big_toe', 'small_toe', 'heel')
+        ),
+    ),
+)
+
+register_layout(
+    'halpe26',
+    origin='hip',
+    joints=(
+        ('nose', 'neck'),
+        *_COCO[1:5],
+        *((f'{s}_shoulder', 'neck') for s in _SIDES),
+        *_COCO[7:11],
+        *((f'{s}_hip', 'hip') for s in _SIDES),
+        *_COCO[13:],
+        ('head', 'neck'),
+        ('neck', 'neck'),
+        ('hip', 'neck'),
+        *((f'{s}_big_toe', f'{s}_heel') for s in _SIDES),
+        *((f'{s}_small_toe', f'{s}_heel') for s in _SIDES),
+        *((f'{s}_heel', f'{s}_ankle') for s in _SIDES),
+    ),
+)
+
+register_layout(
+    'openpose25',
+    origin='mid_hip',
+    joints=(
+        ('nose', 'neck'),
+        ('neck', 'neck'),
+        ('right_shoulder', 'neck'),
+        ('right_elbow', 'right_shoulder'),
+        ('right_wrist', 'right_elbow'),
+        ('left_shoulder', 'neck'),
+        ('left_elbow', 'left_shoulder'),
+        ('left_wrist', 'left_elbow'),
+        ('mid_hip', 'neck'),
+        ('right_hip', 'mid_hip'),
+        ('right_knee', 'right_hip'),
+        ('right_ankle', 'right_knee'),
+        ('left_hip', 'mid_hip'),
+        ('left_knee', 'left_hip'),
+        ('left_ankle', 'left_knee'),
+        ('right_eye', 'nose'),
+        ('left_eye', 'nose'),
+        ('right_ear', 'right_eye'),
+        ('left_ear', 'left_eye'),
+        ('left_big_toe', 'left_ankle'),
+        ('left_small_toe', 'left_big_toe'),
+        ('left_heel', 'left_ankle'),
+        ('right_big_toe', 'right_ankle'),
+        ('right_small_toe', 'right_big_toe'),
+        ('right_heel', 'right_ankle'),
+    ),
+)
+
+# The usual 17 of Human3.6M's 32. The feet of its skeleton are the ankles; what
+# some call neck and some nose is neither's place in the layouts above.
+register_layout(
+    'h36m',
+    origin='hip',
+    joints=(
+        ('hip', 'hip'),
+        ('right_hip', 'hip'),
+        ('right_knee', 'right_hip'),
+        ('right_ankle', 'right_knee'),
+        ('left_hip', 'hip'),
+        ('left_knee', 'left_hip'),
+        ('left_ankle', 'left_knee'),
+        ('spine', 'hip'),
+        ('thorax', 'spine'),
+        ('neck_base', 'thorax'),
+        ('head', 'neck_base'),
+        ('left_shoulder', 'thorax'),
+        ('left_elbow', 'left_shoulder'),
+        ('left_wrist', 'left_elbow'),
+        ('right_shoulder', 'thorax'),
+        ('right_elbow', 'right_shoulder'),
+        ('right_wrist', 'right_elbow'),
+    ),
+)
+
+register_layout(
+    'smpl',
+    origin='pelvis',
+    joints=(
+        ('pelvis', 'pelvis'),
+        ('left_hip', 'pelvis'),
+        ('right_hip', 'pelvis'),
+        ('spine1', 'pelvis'),
+        ('left_knee', 'left_hip'),
+        ('right_knee', 'right_hip'),
+        ('spine2', 'spine1'),
+        ('left_ankle', 'left_knee'),
+        ('right_ankle', 'right_knee'),
+        ('spine3', 'spine2'),
+        ('left_foot', 'left_ankle'),
+        ('right_foot', 'right_ankle'),
+        ('neck', 'spine3'),
+        ('left_collar', 'spine3'),
+        ('right_collar', 'spine3'),
+        ('head', 'neck'),
+        ('left_shoulder', 'left_collar'),
+        ('right_shoulder', 'right_collar'),
+        ('left_elbow', 'left_shoulder'),
+        ('right_elbow', 'right_shoulder'),
+        ('left_wrist', 'left_elbow'),
+        ('right_wrist', 'right_elbow'),
+        ('left_hand', 'left_wrist'),
+        ('right_hand', 'right_wrist'),
+    ),
+)

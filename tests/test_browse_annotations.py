@@ -255,6 +255,15 @@ register_layout('chain', origin='joint_0', joints=joints)
 def test_layout_is_not_guessed_where_several_fit(browse, run, data, tmp_path):
     found, told = browse.find_layout(None, 25)
     assert found == NTU and 'the only known' in told
+    for joints, flat, name in (
+        (25, True, 'openpose25'),
+        (17, True, 'coco'),
+        (17, False, 'h36m'),
+        (26, False, 'halpe26'),
+    ):
+        assert browse.find_layout(None, joints, flat)[0].name == name
+    told = browse.find_layout(None, 20, True)[1]
+    assert told.startswith('msr_action3d and kinect_v1 and utd_mhad and nw')
     found, told = browse.find_layout(None, 13)
     assert found is None and 'no known layout with 13 joints' in told
 

@@ -7,6 +7,7 @@ from mamp_mmaction.layouts import (
     LAYOUTS,
     get_layout,
     joint_indices,
+    load_layout,
     register_layout,
 )
 
@@ -86,6 +87,95 @@ def test_joints_that_recipes_name_by_number():
     assert msr.joint_names[12] == 'right_hand'
 
 
+# Typed from the definition that each one's makers publish.
+PUBLISHED = {
+    'mediapipe': (
+        (33, 'left_hip'),
+        'nose:0 left_eye_inner:1 left_eye_outer:3 right_eye_inner:4 '
+        'right_eye:5 left_ear:7 right_mouth:10 left_shoulder:11 left_wrist:15 '
+        'right_pinky:18 left_index:19 left_thumb:21 right_hip:24 left_knee:25 '
+        'right_ankle:28 left_heel:29 right_foot_index:32',
+    ),
+    'coco_wholebody_body': (
+        (23, 'left_hip'),
+        'nose:0 left_eye:1 right_ear:4 left_shoulder:5 right_wrist:10 '
+        'left_hip:11 right_ankle:16 left_big_toe:17 left_small_toe:18 '
+        'left_heel:19 right_big_toe:20 right_small_toe:21 right_heel:22',
+    ),
+    'halpe26': (
+        (26, 'hip'),
+        'nose:0 right_eye:2 left_shoulder:5 left_hip:11 right_ankle:16 '
+        'head:17 neck:18 hip:19 left_big_toe:20 right_big_toe:21 '
+        'left_small_toe:22 right_small_toe:23 left_heel:24 right_heel:25',
+    ),
+    'openpose25': (
+        (25, 'mid_hip'),
+        'nose:0 neck:1 right_shoulder:2 right_wrist:4 left_shoulder:5 '
+        'mid_hip:8 right_hip:9 left_hip:12 left_ankle:14 right_eye:15 '
+        'left_ear:18 left_big_toe:19 left_small_toe:20 left_heel:21 '
+        'right_big_toe:22 right_heel:24',
+    ),
+    'h36m': (
+        (17, 'hip'),
+        'hip:0 right_hip:1 right_knee:2 right_ankle:3 left_hip:4 '
+        'left_ankle:6 spine:7 thorax:8 neck_base:9 head:10 left_shoulder:11 '
+        'left_wrist:13 right_shoulder:14 right_wrist:16',
+    ),
+    'smpl': (
+        (24, 'pelvis'),
+        'pelvis:0 left_hip:1 right_hip:2 spine1:3 left_knee:4 spine2:6 '
+        'right_ankle:8 spine3:9 left_foot:10 neck:12 left_collar:13 head:15 '
+        'right_shoulder:17 left_elbow:18 right_wrist:21 left_hand:22',
+    ),
+}
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_joints_stand_where_their_makers_have_them(name):
+    layout = get_layout(name)
+    (joints, origin), places = PUBLISHED[name]
+    assert layout.num_joints == joints
+    assert layout.joint_names[layout.origin] == origin
+    for joint, place in (item.split(':') for item in places.split()):
+        assert layout.joint_names[int(place)] == joint
+
+
+def test_smpl_has_the_kinematic_tree_of_its_model():
+    assert get_layout('smpl').parents == (
+        *(0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8),
+        *(9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21),
+    )
+
+
+@pytest.mark.parametrize(
+    ('source', 'target', 'places'),
+    [
+        ('coco_wholebody_body', 'coco', range(17)),
+        (
+            'halpe26',
+            'coco_wholebody_body',
+            (*range(17), 20, 22, 24, 21, 23, 25),
+        ),
+        (
+            'mediapipe',
+            'coco',
+            (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, *range(23, 29)),
+        ),
+        ('openpose25', 'openpose', (*range(8), *range(9, 19))),
+        (
+            'halpe26',
+            'openpose25',
+            (
+                *(0, 18, 6, 8, 10, 5, 7, 9, 19, 12, 14, 16, 11, 13, 15),
+                *(2, 1, 4, 3, 20, 22, 24, 21, 23, 25),
+            ),
+        ),
+    ],
+)
+def test_estimators_share_joints_by_name(source, target, places):
+    assert joint_indices(source, target) == list(places)
+
+
 # Typed from the first Kinect's documentation.
 KINECT_V1 = (
     'hip_center spine shoulder_center head left_shoulder left_elbow '
@@ -141,6 +231,34 @@ def test_a_layout_of_ones_own():
             register_layout('arm', origin='hand', joints=ARM)
     finally:
         del LAYOUTS['arm']
+
+
+ARM_FILE = f"""
+from mamp_mmaction.layouts import get_layout, register_layout
+get_layout('coco')  # those of the table are at hand
+register_layout('arm', origin='elbow', joints={ARM})
+"""
+
+
+def test_a_layout_by_name_or_file(tmp_path):
+    assert load_layout('coco') is get_layout('coco')
+    path = tmp_path / 'arm.py'
+    path.write_text(ARM_FILE)
+    try:
+        for _ in range(2):  # the second time it is known already
+            assert load_layout(str(path)) == get_layout('arm')
+    finally:
+        del LAYOUTS['arm']
+    for text, message in (
+        ('', r'registers 0 layouts \[\], expected one'),
+        ('import no_such_module', 'fails with ModuleNotFoundError'),
+        ('def', 'fails with SyntaxError'),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f'arm.py: {message}'):
+            load_layout(str(path))
+    with pytest.raises(FileNotFoundError, match='none.py'):
+        load_layout('none.py')
 
 
 @pytest.mark.parametrize(

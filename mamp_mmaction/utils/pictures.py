@@ -17,7 +17,15 @@ COLORS = {
 }
 # A moment is as wide as 1, a row as high as this.
 ROW_HEIGHT = 1.5
-IMAGE_LAYOUTS = ('coco', 'openpose')
+# Layouts of estimators whose y leads down.
+IMAGE_LAYOUTS = (
+    'coco',
+    'coco_wholebody_body',
+    'halpe26',
+    'mediapipe',
+    'openpose',
+    'openpose25',
+)
 
 
 def is_image(keypoint: np.ndarray, layout: SkeletonLayout | None) -> bool:

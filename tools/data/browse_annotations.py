@@ -287,12 +287,14 @@ def format_findings(title: str, findings: dict, all_names: bool) -> str:
 # The picture
 
 
-def find_layout(given: str | None, num_joints: int):
+def find_layout(given: str | None, num_joints: int, flat: bool = False):
     """Return the layout of some joints, and what is said of it.
 
     Args:
         given (str, optional): Its name, or a Python file that registers it.
         num_joints (int): How many joints there are.
+        flat (bool): Whether they are in 2D, by which layouts of as many
+            joints are told apart. Defaults to False.
 
     Returns:
         tuple[SkeletonLayout | None, str]: None where it is not given and not
@@ -302,33 +304,26 @@ def find_layout(given: str | None, num_joints: int):
         ValueError: The layout given is unknown or has other joints.
         OSError: There is no such file.
     """
-    import runpy
-
-    from mamp_mmaction.layouts import LAYOUTS, get_layout
+    from mamp_mmaction.layouts import LAYOUTS, load_layout
+    from mamp_mmaction.utils.pictures import IMAGE_LAYOUTS
 
     if given is None:
         fitting = [v for v in LAYOUTS.values() if v.num_joints == num_joints]
+        told = f'the only known one of {num_joints} joints'
+        if len(fitting) > 1:
+            told += f' in {2 if flat else 3}D'
+            of_kind = [v for v in fitting if flat == (v.name in IMAGE_LAYOUTS)]
+            fitting = of_kind or fitting
         if len(fitting) == 1:
-            told = f'the only known one of {num_joints} joints'
             return fitting[0], f'{fitting[0].name}, {told}'
         names = [k for k, v in LAYOUTS.items() if v in fitting]
         names = ' and '.join(names) or 'no known layout'
         return None, f'{names} with {num_joints} joints; --layout says which'
-    if given.endswith('.py'):
-        before = set(LAYOUTS)
-        runpy.run_path(given)
-        added = [name for name in LAYOUTS if name not in before]
-        if len(added) != 1:
-            raise ValueError(
-                f'{given}: registers {len(added)} layouts {added}, expected '
-                'one by mamp_mmaction.layouts.register_layout.'
-            )
-        given = added[0]
-    layout = get_layout(given)
+    layout = load_layout(given)
     if layout.num_joints != num_joints:
         raise ValueError(
-            f'the file has {num_joints} joints, but the layout {given!r} has '
-            f'{layout.num_joints}.'
+            f'the file has {num_joints} joints, but the layout '
+            f'{layout.name!r} has {layout.num_joints}.'
         )
     return layout, layout.name
 
@@ -439,13 +434,20 @@ def main(argv=None) -> None:
 
     def layout_of(num_joints: int):
         if num_joints not in layouts:
-            layouts[num_joints] = find_layout(args.layout, num_joints)
+            layouts[num_joints] = find_layout(args.layout, num_joints, flat)
         return layouts[num_joints][0]
 
     with errors_as_one_line():
         content = read_annotations(args.file)
         if isinstance(content, list):
             content = {'split': {}, 'annotations': content}
+        keypoints = [
+            sample.get('keypoint')
+            for sample in content['annotations']
+            if isinstance(sample, dict)
+        ]
+        shapes = {getattr(keypoint, 'shape', ()) for keypoint in keypoints}
+        flat = {shape[3:] for shape in shapes} == {(2,)}
         sound, faults, warnings = inspect(content, layout_of)
         print(f'{args.file}\n\n{describe(content, sound)}\n')
         for _, text in layouts.values():
