@@ -14,6 +14,8 @@ from .layouts import SkeletonLayout, get_layout
 PARTS = ('train', 'val', 'test')
 # What each data set of a union says for itself.
 MEMBER = ('ann_file', 'stored_layout', 'split')
+# What is a number or a word of the mask.
+MASK = ('mask_ratio', 'tau', 'tube', 'part')
 CHANNELS = ('xyz', 'xyz+score', 'xy', 'xy+score')
 
 
@@ -48,6 +50,10 @@ class DatasetOptions:
         mask_ratio (float): Share of the tokens that is masked, where the
             recipe masks.
         tau (float): Temperature of the mask, where the recipe masks.
+        tube (int): Segments of a joint that are masked together, where the
+            recipe masks.
+        part (str): What is masked together, where the recipe masks:
+            ``'joint'``, or ``'limb'``, which needs ``layout``.
         masked (bool | str): Whether the samples get a mask; ``'train'`` for
             those of training alone.
         stream (str): Stream of :class:`SkeletonStream`; needs ``layout``.
@@ -69,6 +75,8 @@ class DatasetOptions:
     channels: str | None = None
     mask_ratio: float | None = None
     tau: float | None = None
+    tube: int | None = None
+    part: str | None = None
     masked: bool | str | None = None
     stream: str | None = None
     imports: Sequence[str] = ()
@@ -78,10 +86,12 @@ class DatasetOptions:
             raise ValueError(
                 f'channels={self.channels!r} is none of {CHANNELS}.'
             )
-        if self.layout is None and (self.stream or self.center):
+        limb = self.part == 'limb'
+        if self.layout is None and (self.stream or self.center or limb):
             raise ValueError(
-                f'stream={self.stream!r} and center={self.center} need the '
-                "layout's name, which says what the bones and the origin are."
+                f'stream={self.stream!r}, center={self.center} and '
+                f"part={self.part!r} need the layout's name, which says what "
+                'the bones, the origin and the limbs are.'
             )
         for member in self.union or ():
             if set(member) != set(MEMBER):
@@ -168,7 +178,7 @@ def use_dataset(cfg: ConfigDict, **options) -> None:
             _set_loader(dataset, its, layout, part)
             if part == 'train':
                 steps.update(step.type for step in dataset.pipeline)
-    unmasked = {'mask_ratio', 'tau'}.intersection(options)
+    unmasked = set(MASK).intersection(options)
     if unmasked and 'MotionAwareMask' not in steps:
         raise ValueError(
             f'{" and ".join(sorted(unmasked))} would change nothing: the '
@@ -292,8 +302,8 @@ def _set_loader(
         if step.type == 'SkeletonStream':
             step.update(_given(layout=data.layout))
         elif step.type == 'MotionAwareMask':
-            step.update(_given(mask_ratio=data.mask_ratio, tau=data.tau))
-            if step.get('layout') is not None:  # of the limbs it masks
+            step.update(_given(**{key: getattr(data, key) for key in MASK}))
+            if step.get('part') == 'limb':
                 step.update(_given(layout=data.layout))
             _set_num_coords(step, data)
 

@@ -1,0 +1,4 @@
+# Masked tokens look at the visible ones alone; source: CrossMAE (2024).
+_base_ = './mamp_4xb32-pretrain-400e_ntu60-xsub-keypoint-3d.py'
+
+model = dict(neck=dict(attention='cross'))
