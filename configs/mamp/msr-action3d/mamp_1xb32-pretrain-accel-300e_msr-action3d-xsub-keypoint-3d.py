@@ -1,4 +1,6 @@
 # Motion and its own motion as the target; source: MaskSem (2025).
 _base_ = './mamp_1xb32-pretrain-300e_msr-action3d-xsub-keypoint-3d.py'
 
-model = dict(head=dict(target=dict(motion=0.8, acceleration=0.2)))
+model = dict(
+    head=dict(target=dict(_delete_=True, motion=0.8, acceleration=0.2))
+)
