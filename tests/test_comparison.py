@@ -18,6 +18,7 @@ def test_mean_and_standard_error_by_hand():
 
 def test_a_single_value_has_no_error_and_shows_nothing():
     assert estimate([7.0]) == Estimate(7.0, None, 1)
+    assert f'{estimate([7.0]):.1f}' == '7.0'
     assert not estimate([7.0]).is_shown
 
 
@@ -35,7 +36,7 @@ def test_what_a_pair_shares_is_no_error_of_the_difference():
     # Differences 1, 2, 3: standard deviation 1, over the root of 3.
     assert found.mean == pytest.approx(2)
     assert found.error == pytest.approx(3**-0.5)
-    assert found.is_shown
+    assert found.is_shown and f'{found:+.1f}' == '+2.0 ± 0.6'
     back = paired_difference(few, more)
     assert back.mean == pytest.approx(-2) and back.is_shown
 
@@ -47,8 +48,16 @@ def test_only_what_both_have_is_compared():
 
 
 @pytest.mark.parametrize(
-    'mean, error, shown',
-    [(2.1, 1.0, True), (-2.1, 1.0, True), (2.0, 1.0, False), (0, 0, False)],
+    'mean, error, count, shown',
+    [
+        (2.1, 1.0, 3, True),
+        (-2.1, 1.0, 3, True),
+        (2.0, 1.0, 3, False),
+        (0.0, 0.0, 3, False),
+        (9.0, 1.0, 2, False),
+    ],
 )
-def test_only_more_than_two_errors_are_a_difference(mean, error, shown):
-    assert Estimate(mean, error, 3).is_shown == shown
+def test_only_beyond_two_errors_of_three_values_is_a_difference(
+    mean, error, count, shown
+):
+    assert Estimate(mean, error, count).is_shown == shown

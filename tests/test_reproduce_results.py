@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sys
-import threading
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -16,6 +15,7 @@ from mmengine.config import Config
 from processes import start_fork
 
 import mamp_mmaction.__main__ as launcher
+from mamp_mmaction.utils import resumable
 
 FOLDER = Path('work')
 
@@ -34,7 +34,7 @@ def calls(results, monkeypatch):
         calls.append(' '.join(map(str, command)))
         write_log(log.parent)
 
-    monkeypatch.setattr(results, 'run_tool', note)
+    monkeypatch.setattr(resumable, 'run_tool', note)
     return calls
 
 
@@ -62,12 +62,12 @@ def cell(results):
 
 
 def test_what_is_done_is_not_done_again(results, calls, cell):
-    assert results.do(cell, FOLDER, 1)
-    assert not results.do(cell, FOLDER, 1)
+    for _ in range(2):
+        results.do(cell, FOLDER, 1)
     (call,) = calls
     assert '--seed 3' in call and 'model.depth=2' in call
     assert 'load_from=None' in call and '--resume' not in call
-    assert results.finished(cell, FOLDER)['values'] == {'top1': 0.5}
+    assert resumable.read_result(FOLDER / 'mine') == {'top1': 0.5}
     assert not list(FOLDER.rglob('*.pth'))  # of a fine-tuned model
 
 
@@ -94,7 +94,7 @@ def test_what_was_cut_off_goes_on(results, cell, monkeypatch):
         calls.append(' '.join(map(str, command)))
         raise ChildProcessError('out of memory')
 
-    monkeypatch.setattr(results, 'run_tool', fail)
+    monkeypatch.setattr(resumable, 'run_tool', fail)
     cell = replace(cell, start='start')
     for name in ('start', 'mine'):
         (FOLDER / name).mkdir(parents=True)
@@ -106,13 +106,6 @@ def test_what_was_cut_off_goes_on(results, cell, monkeypatch):
     # train.py would take load_from for a checkpoint of this training.
     assert ['load_from=start/epoch_7.pth' in call for call in calls] == [1, 0]
     assert ['--resume' in call for call in calls] == [False, True]
-
-
-def test_a_tool_that_fails_is_an_error_with_its_last_words(results):
-    log = FOLDER / 'console.log'
-    with pytest.raises(OSError, match=r'(?s)nil failed .* 1:.*train.*console'):
-        results.run_tool(['nil'], log, 1)
-    assert "no tool 'nil'" in log.read_text()
 
 
 @pytest.mark.parametrize('name', ['smoke', 'quick', 'small', 'full'])
@@ -223,42 +216,11 @@ def test_every_option_of_the_plan_is_one_of_its_config(results, name):
             assert any(width in weight.shape for weight in weights)
 
 
-def test_work_waits_for_its_start_and_for_nothing_else(
-    results, cell, monkeypatch
-):
-    started, both = [], threading.Barrier(2, timeout=20)
-
-    def do(cell, folder, threads):
-        started.append(cell.name)
-        if cell.name in ('start', 'alone'):
-            both.wait()  # These two run at once, or never end.
-
-    monkeypatch.setattr(results, 'do', do)
-    cells = [
-        replace(cell, name=name, start=start)
-        for name, start in (
-            ('start', None),
-            ('after', 'start'),
-            ('last', 'after'),
-            ('alone', None),
-        )
-    ]
-    results.run_all(cells, FOLDER, 2, 1)
-    assert set(started[:2]) == {'start', 'alone'}
-    assert started[2:] == ['after', 'last']
-
-
-def test_nothing_is_started_after_a_failure(results, cell, monkeypatch):
-    def do(cell, folder, threads):
-        started.append(cell.name)
-        raise ChildProcessError('out of memory')
-
-    started = []
-    monkeypatch.setattr(results, 'do', do)
-    cells = [replace(cell, name=name) for name in ('a', 'b')]
-    with pytest.raises(ChildProcessError):
-        results.run_all(cells, FOLDER, 1, 1)
-    assert started == ['a']
+def write_result(cell, result):
+    folder = FOLDER / cell.name
+    folder.mkdir(parents=True)
+    note = folder / resumable.NOTE
+    note.write_text(json.dumps(dict(asked={}, result=result)))
 
 
 def test_the_report_of_what_is_finished(results):
@@ -272,12 +234,9 @@ def test_the_report_of_what_is_finished(results):
         if cell.step == 'tuned-all' and cell.row.model == 'mamp':
             gain = gains.get(cell.row.name, (0, 0, 0))[cell.seed]
             top1 = (50 + 20 * cell.seed + gain) / 100
-            record = dict(asked={}, finished=True, values=dict(top1=top1))
-            results.write_whole(FOLDER / cell.name / 'cell.json', record)
-    # Half done: no result.
-    other = next(cell for cell in cells if cell.row.model == 'stgcnpp')
-    record = dict(asked={}, finished=False)
-    results.write_whole(FOLDER / other.name / 'cell.json', record)
+            write_result(cell, dict(top1=top1))
+    # Begun: no result.
+    write_result(next(c for c in cells if c.row.model == 'stgcnpp'), None)
 
     tables = results.write_report('small', budget, cells, FOLDER)
     lines = tables.splitlines()
@@ -326,7 +285,7 @@ def run_in_fork(command, log, threads):
 @pytest.mark.filterwarnings('ignore:.*fork.*')
 def test_from_end_to_end(results, monkeypatch, capsys):
     """Pre-trains on the union, probes, tunes; refuses, goes on, reports."""
-    monkeypatch.setattr(results, 'run_tool', run_in_fork)
+    monkeypatch.setattr(resumable, 'run_tool', run_in_fork)
     # Forks hang where other threads have computed.
     assert torch.get_num_threads() == 1
     monkeypatch.setattr('mamp_mmaction.utils.available_cores', lambda: 1)
@@ -366,11 +325,11 @@ def test_from_end_to_end(results, monkeypatch, capsys):
 
     # As if the second of two epochs had been cut off.
     name = 'seed0/mamp-union/encoder'
-    note = folder / name / 'cell.json'
+    note = folder / name / resumable.NOTE
     record = json.loads(note.read_text())
     for key in ('max_epochs', 'val_interval'):
         record['asked']['options'][f'train_cfg.{key}'] = '2'
-    note.write_text(json.dumps(dict(record, finished=False)))
+    note.write_text(json.dumps(dict(record, result=None)))
     for other in folder.glob('seed0/*/utd-mhad'):
         shutil.rmtree(other)
     said = run(2, '--measures', 'knn')

@@ -24,13 +24,9 @@ few steps on made data.
 
 import argparse
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -351,61 +347,27 @@ def config_file(row: Row, work: str, data: str) -> Path:
     raise FileNotFoundError(f'There is no config {name} below {CONFIGS}.')
 
 
-def do(cell: Cell, folder: Path, threads: int) -> bool:
+def do(cell: Cell, folder: Path, threads: int) -> None:
     """Do one cell in a folder of its own, unless it is done already.
 
-    A cell notes in ``cell.json`` what was asked for, and what came of it.
-    Finished, it is not done again; a training that was cut off goes on from
-    its last checkpoint; and no cell is ever taken for another one.
+    A training that was cut off goes on from its last checkpoint.
     """
-    own = folder / cell.name
+    from mamp_mmaction.utils.resumable import do_once
+
     asked = dict(config=cell.config.name, seed=cell.seed, start=cell.start)
     asked['options'] = {key: str(x) for key, x in cell.options.items()}
-    record = read_record(cell, folder)
-    if record and record['asked'] != asked:
-        raise ValueError(
-            f'{own} holds another result than the one asked for:\n'
-            f'  there: {record["asked"]}\n  asked: {asked}\n'
-            'Choose another work directory, or remove that folder.'
-        )
-    if record and record['finished']:
-        return False
-    write_whole(own / 'cell.json', dict(asked=asked, finished=False))
-    began = time.monotonic()
     works = dict(pretrain=train, tune=train, extract=extract)
     work = works.get(STEPS[cell.step].work, classify)
-    record = dict(asked=asked, finished=True)
-    record['values'] = work(cell, folder, threads)
-    record['seconds'] = round(time.monotonic() - began)
-    write_whole(own / 'cell.json', record)
-    return True
-
-
-def read_record(cell: Cell, folder: Path) -> dict | None:
-    """What a cell noted, None if there is nothing."""
-    note = folder / cell.name / 'cell.json'
-    return json.loads(note.read_text()) if note.exists() else None
-
-
-def finished(cell: Cell, folder: Path) -> dict | None:
-    """What a cell noted if it is finished, else None."""
-    record = read_record(cell, folder)
-    return record if record and record['finished'] else None
-
-
-def write_whole(path: Path, content: dict | str) -> None:
-    """Write a text, or anything else as JSON."""
-    from mamp_mmaction.utils import written_whole
-
-    if not isinstance(content, str):
-        content = json.dumps(content, indent=2)
-    with written_whole(path) as temporary:
-        temporary.write_text(content)
+    began = time.monotonic()
+    if do_once(folder / cell.name, asked, lambda: work(cell, folder, threads)):
+        spent = time.monotonic() - began
+        print(f'  {cell.name}: done ({spent:.0f} s)', flush=True)
 
 
 def train(cell: Cell, folder: Path, threads: int) -> dict:
     """Train, and return what the test data gave after the last epoch."""
     from mamp_mmaction.evaluation.run_log import last_and_best, read_curve
+    from mamp_mmaction.utils import resumable
 
     own = folder / cell.name
     command = ['train', cell.config, '--work-dir', own, '--seed', cell.seed]
@@ -418,7 +380,7 @@ def train(cell: Cell, folder: Path, threads: int) -> dict:
         weights = (folder / cell.start / 'last_checkpoint').read_text()
     options = dict(load_from=weights, **cell.options)
     command += ['--cfg-options', *(f'{k}={v}' for k, v in options.items())]
-    run_tool(command, own / 'console.log', threads)
+    resumable.run_tool(command, own / 'console.log', threads)
     keys = dict(top1='acc/top1')
     if STEPS[cell.step].work == 'pretrain':
         keys = dict(loss='masked_motion/mse', zero='masked_motion/zero_mse')
@@ -434,6 +396,8 @@ def train(cell: Cell, folder: Path, threads: int) -> dict:
 
 def extract(cell: Cell, folder: Path, threads: int) -> dict:
     """Write the features of both splits."""
+    from mamp_mmaction.utils import resumable
+
     checkpoint = 'none'
     if cell.start:
         checkpoint = (folder / cell.start / 'last_checkpoint').read_text()
@@ -443,7 +407,7 @@ def extract(cell: Cell, folder: Path, threads: int) -> dict:
         command += [own / f'{split}.npz', '--split', split]
         command += ['--seed', cell.seed, '--cfg-options']
         command += [f'{key}={x}' for key, x in cell.options.items()]
-        run_tool(command, own / 'console.log', threads)
+        resumable.run_tool(command, own / 'console.log', threads)
     return {}
 
 
@@ -479,51 +443,11 @@ def classify(cell: Cell, folder: Path, threads: int) -> dict:
     return dict(top1=linear_accuracy(*x, WEIGHT_DECAY))
 
 
-def run_tool(command: Sequence, log: Path, threads: int) -> None:
-    """Run a tool and its arguments, with its output at the end of a file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open('a') as output:
-        code = subprocess.run(
-            [sys.executable, '-m', 'mamp_mmaction', *map(str, command)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=dict(os.environ, OMP_NUM_THREADS=str(threads)),
-        ).returncode
-    if code:
-        tail = '\n'.join(log.read_text().splitlines()[-15:])
-        raise ChildProcessError(
-            f'{command[0]} failed with exit status {code}:\n{tail}\n'
-            f'The whole output is in {log}.'
-        )
-
-
-def run_all(cells: list[Cell], folder: Path, jobs: int, threads: int) -> None:
-    """Do all cells, ``jobs`` at a time.
-
-    Those that come first are done first, unless they wait for their start.
-    """
-    waiting, running, done = list(cells), {}, {None}
-
-    def run(cell: Cell) -> None:
-        began = time.monotonic()
-        if do(cell, folder, threads):
-            spent = time.monotonic() - began
-            print(f'  {cell.name}: done ({spent:.0f} s)', flush=True)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        while waiting or running:
-            ready = [cell for cell in waiting if cell.start in done]
-            for cell in ready[: jobs - len(running)]:
-                waiting.remove(cell)
-                running[pool.submit(run, cell)] = cell.name
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                future.result()
-                done.add(running.pop(future))
-
-
 def describe_work(budget: Budget, cells: list[Cell], folder: Path) -> str:
     """What is left to do and, where speeds are known, how long it takes."""
-    left = [cell for cell in cells if not finished(cell, folder)]
+    from mamp_mmaction.utils.resumable import read_result
+
+    left = [c for c in cells if read_result(folder / c.name) is None]
     text = f'{len(left)} of {len(cells)} pieces of work are left'
     if not (left and budget.speeds):
         return text
@@ -547,7 +471,7 @@ def seconds(cell: Cell, speeds: dict) -> float:
     return START + sum(spent)
 
 
-def collect(cells: list[Cell], folder: Path) -> list[dict]:
+def collect(cells: list[Cell], results: dict) -> list[dict]:
     """What there is of each measure of each row on each data set.
 
     Accuracies in percent, by seed and draw; their mean and standard error;
@@ -561,26 +485,19 @@ def collect(cells: list[Cell], folder: Path) -> list[dict]:
 
     found = {}
     for cell in cells:
-        record = finished(cell, folder)
-        if record and cell.step in MEASURES:
-            key = f'seed {cell.seed}, draw {cell.draw}'
-            place = found.setdefault((cell.data, cell.row, cell.step), {})
-            place[key] = 100 * record['values']['top1']
+        if cell.step in MEASURES and cell.name in results:
+            values = found.setdefault((cell.data, cell.row, cell.step), {})
+            top1 = results[cell.name]['top1']
+            values[f'seed {cell.seed}, draw {cell.draw}'] = 100 * top1
     measures = []
     for (data, row, step), values in found.items():
+        measure = dict(data=data, row=row.name, measure=step, values=values)
+        measure['top1'] = estimate(values.values())
         reference = next(x for x in ROWS if x.model == row.model)
-        others = found.get((data, reference, step), {})
-        pair = None if row == reference else paired_difference(values, others)
-        measures.append(
-            dict(
-                data=data,
-                row=row.name,
-                measure=step,
-                values=values,
-                top1=asdict(estimate(values.values())),
-                difference=pair and dict(asdict(pair), is_shown=pair.is_shown),
-            )
-        )
+        if row != reference:
+            others = found.get((data, reference, step), {})
+            measure['difference'] = paired_difference(values, others)
+        measures.append(measure)
     return measures
 
 
@@ -603,37 +520,31 @@ def format_tables(budget: Budget, measures: list[dict]) -> str:
             for step in budget.measures
             if any((name, row.name, step) in found for row in ROWS)
         ]
-        for key, show, title in (
-            ('top1', show_mean, 'pre-training'),
-            ('difference', show_difference, 'difference from none'),
+        for key, title in (
+            ('top1', 'pre-training'),
+            ('difference', 'difference from none'),
         ):
             rows = []
             for row in budget.rows():
-                of_row = [found.get((name, row.name, x)) for x in columns]
-                ends = [x and x[key] and show(x[key]) for x in of_row]
+                of_row = [found.get((name, row.name, x), {}) for x in columns]
+                ends = [show(x.get(key), key) for x in of_row]
                 if any(ends):
-                    corpus = CORPORA.get(row.corpus)
-                    rows.append(
-                        (TITLES[row.model], row.pretraining, corpus, *ends)
-                    )
+                    titles = TITLES[row.model], row.pretraining
+                    rows.append((*titles, CORPORA.get(row.corpus), *ends))
             header = ('model', title, 'on', *(STEPS[x].title for x in columns))
             if rows:
                 texts.append(markdown_table(header, rows))
     return '\n\n'.join(texts)
 
 
-def show_mean(x: dict) -> str:
-    """Mean and, of two values or more, standard error."""
-    text = f'{x["mean"]:.1f}'
-    return text if x['error'] is None else f'{text} ± {x["error"]:.1f}'
-
-
-def show_difference(x: dict) -> str:
-    """A difference, with a word where it shows none."""
-    text = f'{x["mean"]:+.1f}'
-    if x['error'] is not None:
-        text += f' ± {x["error"]:.1f}'
-    return f'**{text}**' if x['is_shown'] else f'no difference shown ({text})'
+def show(estimate: object | None, key: str) -> str | None:
+    """A mean or a difference as text."""
+    if estimate is None or key == 'top1':
+        return estimate and f'{estimate:.1f}'
+    text = f'{estimate:+.1f}'
+    return (
+        f'**{text}**' if estimate.is_shown else f'no difference shown ({text})'
+    )
 
 
 def draw_plot(budget: Budget, measures: list[dict], path: Path) -> bool:
@@ -646,13 +557,13 @@ def draw_plot(budget: Budget, measures: list[dict], path: Path) -> bool:
         row, step = rows[m['row']], STEPS[m['measure']]
         if row.model != model or step.work != 'tune':
             continue
-        corpus = f', {CORPORA[row.corpus]}' if row.corpus else ''
+        corpus = f' on {CORPORA[row.corpus]}' if row.corpus else ''
         panel = panels[budget.data_set(m['data']).title]
         panel.setdefault(f'{row.pretraining}{corpus}', []).append(
             (
                 label_count(budget, m['data'], step.labels),
-                m['top1']['mean'],
-                m['top1']['error'],
+                m['top1'].mean,
+                m['top1'].error,
             )
         )
     panels = {title: curves for title, curves in panels.items() if curves}
@@ -669,31 +580,37 @@ def draw_plot(budget: Budget, measures: list[dict], path: Path) -> bool:
 
 def write_report(name: str, budget: Budget, cells: list, folder: Path) -> str:
     """Write ``results.md``, ``.json`` and ``.png``; return the tables."""
-    from mamp_mmaction.utils import describe_machine
+    from mamp_mmaction.utils import describe_machine, written_whole
+    from mamp_mmaction.utils.resumable import read_result
 
-    done = [(cell, finished(cell, folder)) for cell in cells]
-    done = [(cell, record) for cell, record in done if record]
-    if not done:
+    results = {
+        cell.name: result
+        for cell in cells
+        if (result := read_result(folder / cell.name)) is not None
+    }
+    if not results:
         raise ValueError(f'Nothing in {folder} is finished.')
-    measures, machine = collect(cells, folder), describe_machine()
+    measures, machine = collect(cells, results), describe_machine()
     tables = (
-        f'Budget `{name}`; {len(done)} of {len(cells)} pieces of work are '
+        f'Budget `{name}`; {len(results)} of {len(cells)} pieces of work are '
         'finished. Top-1 accuracy on test data at the end, %: mean and '
         'standard error over seeds and draws of the labels. Differences are '
-        'paired by seed and draw; those of more than two standard errors are '
-        f'bold, others show no difference.\n{machine}.\n\n'
+        'paired by seed and draw; those of more than two standard errors, '
+        'over three pairs or more, are bold; of others no difference is '
+        f'shown.\n{machine}.\n\n{format_tables(budget, measures)}'
     )
-    tables += format_tables(budget, measures)
     if draw_plot(budget, measures, folder / 'results.png'):
         tables += '\n\n![Accuracy against labels](results.png)'
     content = dict(budget=name, machine=machine, measures=measures)
     content['pretrainings'] = {
-        cell.name: record['values']
-        for cell, record in done
-        if cell.step == 'encoder'
+        key: x for key, x in results.items() if key.endswith('/encoder')
     }
-    write_whole(folder / 'results.md', f'{tables}\n')
-    write_whole(folder / 'results.json', content)
+    for file, text in (
+        ('results.md', f'{tables}\n'),
+        ('results.json', json.dumps(content, default=asdict, indent=2)),
+    ):
+        with written_whole(folder / file) as temporary:
+            temporary.write_text(text)
     return tables
 
 
@@ -758,6 +675,7 @@ def reproduce(args: argparse.Namespace) -> None:
     import torch
 
     from mamp_mmaction.utils import available_cores
+    from mamp_mmaction.utils.resumable import run_in_order
 
     parts = ('data', 'models', 'corpora', 'measures', 'seeds', 'draws')
     given = {
@@ -775,13 +693,16 @@ def reproduce(args: argparse.Namespace) -> None:
         jobs = args.jobs or (1 if torch.cuda.is_available() else cores)
         work = describe_work(budget, cells, folder)
         print(f'{work}; {jobs} at a time:', flush=True)
-        run_all(cells, folder, jobs, max(cores // jobs, 1))
+        threads = max(cores // jobs, 1)
+        run_in_order(cells, lambda cell: do(cell, folder, threads), jobs)
     tables = write_report(args.budget, budget, cells, folder)
     print(f'\n{tables}\n\nWritten to {folder}, results.*')
 
 
 def prepare_data(budget: Budget, folder: Path, threads: int) -> None:
     """Make the data that is made, and miss what is missing."""
+    from mamp_mmaction.utils import resumable
+
     names = KINECT if UNION in budget.corpora else budget.data
     for data in map(DATA.get, names):
         path = folder / f'{data.file}.pkl'
@@ -795,7 +716,7 @@ def prepare_data(budget: Budget, folder: Path, threads: int) -> None:
         layout = 'nturgb+d' if data.file == 'toy' else data.file
         command = ['data/make_toy_dataset', path, '--layout', layout]
         command += ['--subjects', budget.subjects]
-        run_tool(command, folder / 'data.log', threads)
+        resumable.run_tool(command, folder / 'data.log', threads)
 
 
 def main(argv=None):

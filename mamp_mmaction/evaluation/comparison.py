@@ -1,11 +1,12 @@
 """What runs that differ by chance show: means, their errors, differences."""
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
-# Standard errors that a difference must exceed.
-SHOWN_BEYOND = 2
+# Standard errors that a difference must exceed, and values that it needs, of
+# which fewer tell too little of their own spread.
+SHOWN_BEYOND, LEAST_VALUES = 2, 3
 
 
 @dataclass(frozen=True)
@@ -18,18 +19,27 @@ class Estimate:
             standard deviation s of n - 1 degrees of freedom; None of a
             single value.
         count (int): The number of values, n.
+        is_shown (bool): Whether the mean is more than two errors away from
+            0, of at least three values.
     """
 
     mean: float
     error: float | None
     count: int
 
-    @property
-    def is_shown(self) -> bool:
-        """bool: Whether the mean is more than two errors away from 0."""
+    is_shown: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        enough = self.count >= LEAST_VALUES
+        shown = enough and abs(self.mean) > SHOWN_BEYOND * self.error
+        object.__setattr__(self, 'is_shown', shown)
+
+    def __format__(self, spec: str) -> str:
+        """Mean by ``spec`` and, where there is one, its error."""
+        text = format(self.mean, spec)
         if self.error is None:
-            return False
-        return abs(self.mean) > SHOWN_BEYOND * self.error
+            return text
+        return f'{text} ± {format(self.error, spec.lstrip("+"))}'
 
 
 def estimate(values: Iterable[float]) -> Estimate:
