@@ -65,7 +65,8 @@ def convert(
         classes (list[str]): The class names in the order of the labels.
         in_train (dict[str, Callable]): For each kind of split, such as
             ``'xsub'``, whether the sample of this name is for training. It
-            gives the splits ``xsub_train`` and ``xsub_val``.
+            gives the splits ``xsub_train`` and ``xsub_val``; the kind ``''``
+            gives ``train`` and ``val``.
         num_workers (int, optional): Worker processes; 1 reads in this
             process. Defaults to None, the cores available here.
         strict (bool): Whether the first broken file stops the conversion
@@ -98,7 +99,9 @@ def convert(
         )
     names = sorted(annotation['frame_dir'] for annotation in annotations)
     split = {
-        f'{kind}_{part}': [n for n in names if is_in(n) == (part == 'train')]
+        f'{kind}_{part}'.lstrip('_'): [
+            n for n in names if is_in(n) == (part == 'train')
+        ]
         for kind, is_in in in_train.items()
         for part in ('train', 'val')
     }

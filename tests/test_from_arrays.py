@@ -1,0 +1,259 @@
+import re
+
+import numpy as np
+import pytest
+
+from mamp_mmaction.datasets.annotation_file import read_annotations
+from mamp_mmaction.layouts import LAYOUTS, get_layout
+
+# A trunk, and four limbs of twelve joints each.
+OWN_LAYOUT = """
+from mamp_mmaction.layouts import register_layout
+
+joints = [('trunk', 'trunk')]
+for limb in ('left_arm', 'right_arm', 'left_leg', 'right_leg'):
+    names = ['trunk', *(f'{limb}_{i}' for i in range(12))]
+    joints += zip(names[1:], names[:-1])
+register_layout('sensors49', origin='trunk', joints=joints)
+"""
+
+
+@pytest.fixture
+def own_layout(tmp_path):
+    path = tmp_path / 'my_layout.py'
+    path.write_text(OWN_LAYOUT)
+    yield str(path)
+    LAYOUTS.pop('sensors49', None)
+
+
+def array(*shape, seed=0):
+    values = np.random.default_rng(seed).normal(1, 0.3, size=shape)
+    return values.astype(np.float32)
+
+
+def write_csv(path, values, joints, axes, extra=None):
+    """Write rows (R, V, C) below the names of the columns."""
+    header = [f'{joint}_{axis}' for joint in joints for axis in axes]
+    rows = [
+        [f'{v:.9g}' for v in row] for row in values.reshape(-1, len(header))
+    ]
+    for name, cells in (extra or {}).items():
+        header = [name, *header]
+        rows = [[str(cell), *row] for cell, row in zip(cells, rows)]
+    path.write_text('\n'.join(map(','.join, [header, *rows])))
+
+
+def write_labels(rows, header='file,label'):
+    with open('labels.csv', 'w') as file:
+        file.write('\n'.join([header, *rows]) + '\n')
+
+
+@pytest.fixture
+def convert(load_tool, tmp_path):
+    """Converts the folder ``raw``; returns what was written, by name too."""
+    (tmp_path / 'raw').mkdir()
+
+    def convert(*options):
+        arguments = ['raw', 'labels.csv', 'out.pkl', '--num-workers=1']
+        main = load_tool('data/from_arrays').main
+        main([*arguments, *map(str, options)])
+        content = read_annotations('out.pkl')
+        return content, {a['frame_dir']: a for a in content['annotations']}
+
+    return convert
+
+
+def test_joints_in_3d(convert, tmp_path):
+    one, two = array(9, 20, 3), array(2, 7, 20, 3, seed=1)
+    np.save('raw/one.npy', one)
+    (tmp_path / 'raw' / 'more').mkdir()
+    np.savez('raw/more/two.npz', two.astype(float))
+    order = get_layout('nw_ucla').joint_names[::-1]
+    write_csv(tmp_path / 'raw' / 'three.csv', one[:, ::-1], order, 'xyz')
+    write_labels(
+        ['one.npy,wave,val', 'more/two,clap,train', 'three,clap,train'],
+        'file,label,fold',
+    )
+    content, samples = convert('--layout=nw_ucla', '--split-column=fold')
+    assert content['classes'] == ['clap', 'wave']
+    assert content['split'] == {'train': ['more/two', 'three'], 'val': ['one']}
+    for name, label, expected in (
+        ('one', 1, one[None]),
+        ('more/two', 0, two),
+        ('three', 0, one[None]),  # by the names of its columns
+    ):
+        sample = samples[name]
+        assert (sample['label'], sample['total_frames']) == (
+            label,
+            expected.shape[1],
+        )
+        np.testing.assert_array_equal(sample['keypoint'], expected)
+        assert set(sample) == {
+            'frame_dir',
+            'label',
+            'total_frames',
+            'keypoint',
+        }
+
+
+def test_joints_in_2d_with_confidence(convert, tmp_path):
+    values = array(6, 17, 3) * (640, 360, 1)
+    values = values.astype(np.float32)
+    np.save('raw/a.npy', values)
+    np.savez(
+        'raw/b.npz', keypoint=values[..., :2], keypoint_score=values[..., 2]
+    )
+    names = get_layout('coco').joint_names
+    axes = ('x', 'y', 'score')
+    write_csv(tmp_path / 'raw' / 'c.csv', values, names, axes)
+    write_labels(['a,0', 'b,2', 'c,2'])
+    content, samples = convert('--layout=coco', '--image-size', 1280, 720)
+    assert content['classes'] == ['0', '1', '2']
+    for name, label in dict(a=0, b=2, c=2).items():
+        sample = samples[name]
+        assert (sample['label'], sample['img_shape']) == (label, (720, 1280))
+        for key, expected in (
+            ('keypoint', values[None, ..., :2]),
+            ('keypoint_score', values[None, ..., 2]),
+        ):
+            assert sample[key].dtype == np.float32
+            np.testing.assert_array_equal(sample[key], expected)
+
+
+def test_a_layout_of_ones_own_and_workers(convert, own_layout, capsys):
+    made = {f's{i}': array(5 + i, 49, 3, seed=i) for i in range(10)}
+    for name, values in made.items():
+        np.save(f'raw/{name}.npy', values)
+    np.save('raw/s3.npy', np.full((5, 49, 3), np.nan))
+    write_labels([f'{name},{"ab"[int(name[1]) % 2]}' for name in made])
+    options = (f'--layout={own_layout}', '--num-workers=2', '--val-share=0.4')
+    _, samples = convert(*options)
+    assert samples.keys() == made.keys() - {'s3'}
+    for name, sample in samples.items():
+        np.testing.assert_array_equal(sample['keypoint'], made[name][None])
+    assert 'left out, broken: raw/s3.npy' in capsys.readouterr().err
+    with pytest.raises(SystemExit, match='error: raw/s3.npy.* 735 numbers'):
+        convert(*options, '--strict')
+
+
+def test_the_draw_takes_of_each_class_and_repeats_itself(load_tool):
+    draw = load_tool('data/from_arrays').draw_val
+    labels = {f's{i}': (i > 19) + (i > 29) + (i > 30) for i in range(33)}
+    for seed in range(5):
+        drawn = draw(labels, 0.25, seed)
+        counts = [sum(labels[name] == k for name in drawn) for k in range(4)]
+        assert counts == [5, 2, 0, 1]  # of 20, 10, 1 and 2
+        backwards = dict(reversed(labels.items()))
+        assert draw(backwards, 0.25, seed) == drawn
+    assert drawn != draw(labels, 0.25, 0)
+
+
+def test_persons_and_frames_of_a_csv(convert, tmp_path):
+    names, values = get_layout('nw_ucla').joint_names, array(5, 20, 3)
+    extra = dict(person=list('babab'), frame=[30, 30, 10, 10, 20])
+    path = tmp_path / 'raw' / 'two.csv'
+    write_csv(path, values, names, 'xyz', extra)
+    lines = path.read_text().splitlines()
+    cells = lines[1].split(',')
+    lines[1] = ','.join([*cells[:2], '', '', '', *cells[5:]])
+    path.write_text('\n'.join(lines))
+    write_labels(['two,0'])
+    _, samples = convert('--layout=nw_ucla')
+    expected = np.zeros((2, 3, 20, 3), np.float32)
+    expected[0, [2, 0, 1]] = values[[0, 2, 4]]
+    expected[1, [2, 0]] = values[[1, 3]]
+    expected[0, 2, 0] = 0  # the empty cells
+    np.testing.assert_array_equal(samples['two']['keypoint'], expected)
+
+    write_csv(path, values[:4], names, 'xyz', dict(person=list('abab')))
+    _, samples = convert('--layout=nw_ucla')
+    np.testing.assert_array_equal(
+        samples['two']['keypoint'],
+        values[:4].reshape(2, 2, 20, 3).swapaxes(0, 1),
+    )
+
+
+@pytest.mark.parametrize(
+    ('rows', 'options', 'message'),
+    [
+        (['a,x'], (), r'no label for 1 files, the first is .raw/b\.npy'),
+        (['a,x', 'b,y', 'c,y'], (), "no file for 1 rows, the first is 'c'"),
+        (['a,x', 'b,y', 'a,x'], (), "line 4: file 'a' comes twice"),
+        (['a,x', 'b,y', 'a.npy,x'], (), r'names raw/a\.npy twice'),
+        (['a,x', 'b,'], (), 'line 3: file or label is empty'),
+        (['a,x', 'b,y,z'], (), 'line 3: has 3 columns, the header has 2'),
+        (['a,1', 'b,99999'], (), 'label 99999 is too large'),
+        ([], (), 'labels.csv: has no rows'),
+        (None, ('--split-column=fold',), "'fold'; its columns are file, lab"),
+        (None, ('--split-column=label',), "'x', expected 'train' or 'val'"),
+        (['a,val', 'b,val'], ('--split-column=label',), 'all files into one'),
+        (None, ('--layout=unseen',), "layout 'unseen' is unknown"),
+        (None, ('--layout=no.py',), 'no.py'),
+        (None, ('--channels=xy',), 'is in 2D: give --image-size'),
+        (None, ('--layout=mediapipe',), 'say --channels xyz or'),
+        (None, ('--layout=h36m', '--strict'), r"20 .* layout 'h36m' has 17"),
+        (
+            None,
+            ('--channels=xyz+score', '--strict'),
+            r'\(1, 4, 20, 3\) has 3 numbers a joint, expected 4',
+        ),
+    ],
+)
+def test_wrong_labels_and_options(convert, rows, options, message):
+    for name in 'ab':
+        np.save(f'raw/{name}.npy', array(4, 20, 3))
+    write_labels(['a,x', 'b,y'] if rows is None else rows)
+    with pytest.raises(SystemExit, match=f'error: .*{message}'):
+        convert('--layout=nw_ucla', *options)
+
+
+def change_csv(before, after):
+    def change(path):
+        text = path.read_text()
+        assert before in text
+        path.write_text(text.replace(before, after, 1))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (
+            change_csv('head_x', 'haed_x'),
+            r"layout 'kinect_v1' with xyz lacks 1 \('head_x' first\) and knows "
+            r"no 1 \('haed_x' first\)",
+        ),
+        (change_csv('head_x', 'head_y'), "has the column 'head_y' twice"),
+        (change_csv('\n1', '\none'), 'line 2: could not convert string'),
+        (change_csv('\n1,', '\n,'), "line 2: of joint 'hip_center' some"),
+        (change_csv('\n1', '\n1,1'), 'line 2: has 61 columns'),
+        (lambda path: path.write_bytes(b'\xff\xfe'), 'is no CSV file'),
+        (lambda path: path.write_text(''), 'has no rows'),
+        (lambda path: path.rename('raw/b.npy'), 'no array that could be'),
+        (
+            lambda path: np.savez('raw/b', a=1, b=2) or path.unlink(),
+            r"holds the arrays \['a', 'b'\], expected one",
+        ),
+        (
+            lambda path: np.save('raw/b', np.ones((20, 3))) or path.unlink(),
+            r'float64 has the shape \(20, 3\), expected',
+        ),
+        (
+            lambda path: np.save('raw/b', [{}]) or path.unlink(),
+            'no array that could be read .*allow_pickle',
+        ),
+    ],
+)
+def test_broken_file_is_named_and_left_out(
+    convert, tmp_path, capsys, change, message
+):
+    np.save('raw/a.npy', array(4, 20, 3))
+    path = tmp_path / 'raw' / 'b.csv'
+    names = get_layout('nw_ucla').joint_names
+    write_csv(path, np.ones((4, 20, 3)), names, 'xyz')
+    change(path)
+    write_labels(['a,x', 'b,y'])
+    _, samples = convert('--layout=nw_ucla')
+    assert list(samples) == ['a']
+    assert re.search(f'broken: raw/b.*{message}', capsys.readouterr().err)
