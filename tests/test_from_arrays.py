@@ -221,8 +221,8 @@ def change_csv(before, after):
     [
         (
             change_csv('head_x', 'haed_x'),
-            r"layout 'kinect_v1' with xyz lacks 1 \('head_x' first\) and knows "
-            r"no 1 \('haed_x' first\)",
+            r"layout 'kinect_v1' with xyz lacks 1 \('head_x' first\) and "
+            r"knows no 1 \('haed_x' first\)",
         ),
         (change_csv('head_x', 'head_y'), "has the column 'head_y' twice"),
         (change_csv('\n1', '\none'), 'line 2: could not convert string'),
