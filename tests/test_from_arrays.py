@@ -1,7 +1,11 @@
 import re
+import sys
 
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+from processes import ROOT
 
 from mamp_mmaction.datasets.annotation_file import read_annotations
 from mamp_mmaction.layouts import LAYOUTS, get_layout
@@ -257,3 +261,72 @@ def test_broken_file_is_named_and_left_out(
     _, samples = convert('--layout=nw_ucla')
     assert list(samples) == ['a']
     assert re.search(f'broken: raw/b.*{message}', capsys.readouterr().err)
+
+
+# The guide
+
+GUIDE = (ROOT / 'docs' / 'own_data.md').read_text(encoding='utf-8')
+FLAT = {"'my_body'": "'coco'", "'xyz'": "'xy+score'"}
+
+
+def train(name, load_from=None):
+    """Train a config for an epoch of a few steps, the model made small."""
+    cfg = Config.fromfile(f'{name}.py')
+    cfg.model.backbone.update(embed_dims=32, depth=1, num_heads=2)
+    if 'neck' in cfg.model:
+        cfg.model.neck.update(decoder_embed_dims=32, depth=1)
+    else:
+        cfg.model.cls_head.in_channels = 32
+    for part in ('train', 'val'):
+        loader = cfg[f'{part}_dataloader']
+        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+    cfg.train_cfg.max_epochs = 1
+    cfg.param_scheduler.warmup = 0
+    cfg.update(load_from=load_from, work_dir=name, log_level='ERROR')
+    cfg.experiment_name = f'guide_{name}_{id(cfg)}'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+@pytest.mark.parametrize('joints', [13, 49, 17])
+def test_the_guide(convert, tmp_path, monkeypatch, joints):
+    """13 as printed; 49 of another layout; 17 in 2D with confidence."""
+    blocks = re.findall(r'```python\n# (my_\w+\.py)\n(.*?)```', GUIDE, re.S)
+    changes = {13: {}, 49: {"'my_body'": "'sensors49'"}, 17: FLAT}[joints]
+    for name, text in blocks:
+        for before, after in changes.items() if name == 'my_data.py' else ():
+            assert before in text
+            text = text.replace(before, after)
+        if name == 'my_layout.py' and joints == 49:
+            text = OWN_LAYOUT
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    data = re.search(r"ann_file='(.*)'", dict(blocks)['my_data.py']).group(1)
+    (tmp_path / 'data').mkdir()
+    # The classes of my_data.py are five.
+    scale = (640, 360, 1) if joints == 17 else (1, 1, 1)
+    for i in range(20):
+        np.save(f'raw/s{i}.npy', array(20, joints, 3, seed=i) * scale)
+    write_labels(
+        [
+            f's{i},{"abcde"[i % 5]},{"val" if i > 14 else "train"}'
+            for i in range(20)
+        ],
+        'file,label,split',
+    )
+    options = ['--split-column=split', '--layout=my_layout.py']
+    if joints == 17:  # a layout of the table
+        options[1:] = ['--layout=coco', '--image-size', 1280, 720]
+    try:
+        convert(*options)
+        (tmp_path / 'out.pkl').rename(data)
+        train('my_pretrain')
+        runner = train('my_finetune', 'my_pretrain/epoch_1.pth')
+    finally:
+        sys.modules.pop('my_layout', None)
+        for name in ('my_body', 'sensors49'):
+            LAYOUTS.pop(name, None)
+    assert runner.model.backbone.num_joints == joints
+    assert runner.model.backbone.in_channels == 3
+    assert (tmp_path / 'my_finetune' / 'epoch_1.pth').exists()
