@@ -201,7 +201,7 @@ def test_weights_that_do_not_go_by_these_joints(tmp_path, main):
     assert not (tmp_path / 'dst.pth').exists()
 
 
-def test_a_layout_of_ones_own_is_registered_by_a_file(tmp_path, main):
+def test_a_layout_of_ones_own_is_given_by_a_file(tmp_path, main):
     file = tmp_path / 'arms.py'
     file.write_text(
         'from mamp_mmaction.layouts import register_layout\n'
@@ -209,7 +209,7 @@ def test_a_layout_of_ones_own_is_registered_by_a_file(tmp_path, main):
         "    ('right_hand', 'head'), ('left_hand', 'head'),\n"
         "    ('head', 'head')])\n"
     )
-    options = [*TO_KINECT[:3], 'hands', '--register', str(file)]
+    options = [*TO_KINECT[:3], str(file)]
     model = mamp(encoder(num_joints=25))
     small = mamp(encoder(num_joints=3))
     try:

@@ -140,6 +140,18 @@ def test_a_layout_of_ones_own_and_workers(convert, own_layout, capsys):
         convert(*options, '--strict')
 
 
+def test_labels_among_the_sequences_and_other_files(convert, tmp_path):
+    np.save('raw/a.npy', array(4, 20, 3))
+    (tmp_path / 'raw' / 'notes.txt').touch()
+    write_labels(['a,wave'])
+    (tmp_path / 'raw' / 'labels.csv').hardlink_to('labels.csv')
+    with pytest.raises(SystemExit, match=r'no label .*raw/labels\.csv'):
+        convert('--layout=nw_ucla')
+    (tmp_path / 'labels.csv').unlink()
+    (tmp_path / 'labels.csv').symlink_to('raw/labels.csv')
+    assert list(convert('--layout=nw_ucla')[1]) == ['a']
+
+
 def test_the_draw_takes_of_each_class_and_repeats_itself(load_tool):
     draw = load_tool('data/from_arrays').draw_val
     labels = {f's{i}': (i > 19) + (i > 29) + (i > 30) for i in range(33)}
@@ -187,6 +199,9 @@ def test_persons_and_frames_of_a_csv(convert, tmp_path):
         (['a,x', 'b,'], (), 'line 3: file or label is empty'),
         (['a,x', 'b,y,z'], (), 'line 3: has 3 columns, the header has 2'),
         (['a,1', 'b,99999'], (), 'label 99999 is too large'),
+        (['a,0.0', 'b,1.0'], (), "a has the label '0.0': expected names"),
+        (['a,-1', 'b,1'], (), "a has the label '-1': expected names"),
+        (['a,wave', 'b,1'], (), "b has the label '1': expected names"),
         ([], (), 'labels.csv: has no rows'),
         (None, ('--split-column=fold',), "'fold'; its columns are file, lab"),
         (None, ('--split-column=label',), "'x', expected 'train' or 'val'"),

@@ -9,7 +9,8 @@ by their keys; DST can be given to a config as ``load_from``. With
 With ``--from-layout`` and ``--to-layout`` SRC is a checkpoint of this project
 that was trained on one skeleton layout, and DST the same for another layout,
 whose joints are all among the first one's, matched by their names:
-``--from-layout nturgb+d --to-layout kinect_v1``.
+``--from-layout nturgb+d --to-layout kinect_v1``. A layout of your own is given
+by the Python file that registers it.
 """
 
 import argparse
@@ -36,15 +37,14 @@ def parse_args(argv=None):
         help='frames of one patch; only --to-reference needs it (default: 4)',
     )
     parser.add_argument(
-        '--from-layout', help='skeleton layout that SRC was trained on'
+        '--from-layout',
+        metavar='NAME_OR_FILE',
+        help='skeleton layout that SRC was trained on',
     )
     parser.add_argument(
-        '--to-layout', help='skeleton layout that DST is to serve'
-    )
-    parser.add_argument(
-        '--register',
-        metavar='FILE',
-        help='Python file of yours that registers one of these layouts',
+        '--to-layout',
+        metavar='NAME_OR_FILE',
+        help='skeleton layout that DST is to serve',
     )
     args = parser.parse_args(argv)
     if (args.from_layout is None) != (args.to_layout is None):
@@ -68,12 +68,11 @@ def convert(args: argparse.Namespace) -> str:
         CheckpointError: If SRC is no checkpoint, or not a safe one.
         ValueError: If it holds no weights that fit.
     """
-    import runpy
-
     import torch
 
     from mamp_mmaction import __version__
     from mamp_mmaction.compat import load_checkpoint_file
+    from mamp_mmaction.layouts import load_layout
     from mamp_mmaction.models.layout_weights import map_joint_weights
     from mamp_mmaction.models.reference_weights import (
         from_reference,
@@ -81,8 +80,6 @@ def convert(args: argparse.Namespace) -> str:
     )
     from mamp_mmaction.utils import written_whole
 
-    if args.register:
-        runpy.run_path(args.register)
     src, dst = args.src, args.dst
     ours = args.to_reference or args.to_layout
     key = 'state_dict' if ours else 'model'
@@ -98,7 +95,8 @@ def convert(args: argparse.Namespace) -> str:
         if args.to_reference:
             state = to_reference(given, args.t_patch_size)
         elif args.to_layout:
-            state = map_joint_weights(given, args.from_layout, args.to_layout)
+            layouts = map(load_layout, (args.from_layout, args.to_layout))
+            state = map_joint_weights(given, *(v.name for v in layouts))
         else:
             state = from_reference(given)
     except ValueError as error:

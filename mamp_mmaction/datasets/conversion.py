@@ -221,8 +221,8 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
     files = sorted(folder.glob(pattern))
     if not files:
         raise FileNotFoundError(
-            f'{folder}: holds no {pattern}; give the folder that the files of '
-            'the release were unpacked to.'
+            f'{folder}: holds no {pattern}; give the folder that holds the '
+            'files.'
         )
     return files
 

@@ -13,6 +13,7 @@ stay as they are.
 import argparse
 import csv
 import random
+import re
 from functools import partial
 from pathlib import Path
 
@@ -314,6 +315,10 @@ def number_labels(texts: dict[str, str]) -> tuple[dict[str, int], list[str]]:
     """Return labels from 0 by name, and the names of the classes.
 
     Integers stay as they are; names are numbered in alphabetical order.
+
+    Raises:
+        ValueError: An integer is too large, or numbers that are no integers
+            from 0 stand for names.
     """
     if all(text.isdecimal() for text in texts.values()):
         labels = {name: int(text) for name, text in texts.items()}
@@ -324,6 +329,12 @@ def number_labels(texts: dict[str, str]) -> tuple[dict[str, int], list[str]]:
                 f'{MOST_CLASSES}.'
             )
         return labels, [str(label) for label in range(most + 1)]
+    for name, text in texts.items():
+        if re.fullmatch(r'[-+]?\d+([.]\d*)?', text):
+            raise ValueError(
+                f'{name} has the label {text!r}: expected names for all '
+                'files, or integers from 0 for all.'
+            )
     classes = sorted(set(texts.values()))
     numbers = {text: number for number, text in enumerate(classes)}
     return {name: numbers[text] for name, text in texts.items()}, classes
