@@ -57,7 +57,7 @@ def cell(results):
         draw=0,
         start=None,
         config=Path('a.py'),
-        options={'model.depth': 2},
+        options={'model.depth': 2, 'train_cfg.max_epochs': 9},
     )
 
 
@@ -106,6 +106,11 @@ def test_what_was_cut_off_goes_on(results, cell, monkeypatch):
     # train.py would take load_from for a checkpoint of this training.
     assert ['load_from=start/epoch_7.pth' in call for call in calls] == [1, 0]
     assert ['--resume' in call for call in calls] == [False, True]
+    # Trained to its end, but not tested: nothing of it would go on.
+    (FOLDER / 'mine/last_checkpoint').write_text('mine/epoch_9.pth')
+    with pytest.raises(ChildProcessError):
+        results.do(cell, FOLDER, 1)
+    assert '--resume' not in calls[-1]
 
 
 @pytest.mark.parametrize('name', ['smoke', 'quick', 'small', 'full'])
@@ -169,7 +174,7 @@ def test_all_rows_have_the_same_labels(results):
     'budget, options, hours',
     [
         ('small', dict(models=('mamp',), measures=('tuned-all',)), 1),
-        ('quick', {}, None),
+        ('smoke', {}, None),
     ],
 )
 def test_work_that_is_left_is_estimated(results, budget, options, hours):

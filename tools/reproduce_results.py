@@ -12,8 +12,8 @@ checkpoint: run the same command again. The order is such that what is done
 first makes a table, too: seed 0 first, cheap before expensive. `--report`
 writes the tables of what is finished: means, standard errors over seeds and
 draws, and the differences from random features and from training from
-scratch, paired by seed and draw; one within two standard errors is no
-difference. Draw d of seed s is label_seed 100 s + d, for all rows the same.
+scratch, paired by seed and draw: of more than two standard errors, or no
+difference is shown. Draw d of seed s is label_seed 100 s + d for all rows.
 Pre-trained weights are kept, those of fine-tuned models are not.
 
 Budgets: `quick` does some of it on made data, some minutes on two CPU cores;
@@ -122,13 +122,14 @@ FEW_EPOCHS, FEW_BATCH = 100, 8
 WEIGHT_DECAY = 1e-2  # of the logistic regression
 # Seconds of one core: to start a training, to extract and classify features.
 START, EXTRACTION, CLASSIFICATION = 12, 25, 2
-# Samples a second on one core, at the sizes of the configs.
+# Samples a second on one core of an AMD EPYC, at the sizes of the configs.
 SPEEDS = {
     ('mamp', 'pretrain'): 77,
     ('mamp', 'tune'): 55,
     ('stgcnpp', 'pretrain'): 50,
     ('stgcnpp', 'tune'): 66,
 }
+TOY_SPEEDS = {('mamp', 'pretrain'): 175, ('mamp', 'tune'): 70}
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ BUDGETS = dict(
         measures=('knn', 'linear', 'linear-few', 'tuned-few'),
         seeds=(0,),
         subjects=16,
+        speeds=TOY_SPEEDS,
     ),
     small=Budget(speeds=SPEEDS),
     full=Budget(stretch=4, transformer=(256, 8, 5), base_channels=64),
@@ -371,10 +373,12 @@ def train(cell: Cell, folder: Path, threads: int) -> dict:
 
     own = folder / cell.name
     command = ['train', cell.config, '--work-dir', own, '--seed', cell.seed]
-    weights = None
-    # With --resume, train.py would take what load_from names for a
-    # checkpoint of this training.
-    if (own / 'last_checkpoint').exists():
+    weights, last = None, own / 'last_checkpoint'
+    # A training whose final test was cut off would not be tested any more:
+    # it begins anew. With --resume, train.py would take what load_from names
+    # for a checkpoint of this training.
+    end = f'epoch_{cell.options["train_cfg.max_epochs"]}.pth'
+    if last.exists() and not last.read_text().endswith(end):
         command.append('--resume')
     elif cell.start:
         weights = (folder / cell.start / 'last_checkpoint').read_text()
@@ -390,7 +394,7 @@ def train(cell: Cell, folder: Path, threads: int) -> dict:
     if cell.step in MEASURES:  # nothing starts from it
         for checkpoint in own.glob('*.pth'):
             checkpoint.unlink()
-        (own / 'last_checkpoint').unlink(missing_ok=True)
+        last.unlink(missing_ok=True)
     return {name: last_and_best(x)['last'] for name, x in curves.items()}
 
 
