@@ -72,8 +72,10 @@ def read_features(path):
     except OSError:
         raise
     except Exception as error:  # what a damaged file raises is anything
+        # Without numpy's advice to read objects, which could run code.
+        reason = str(error).split('.')[0]
         raise ValueError(
-            f'{path} is no .npz file, or a damaged one: {error}'
+            f'{path} is no .npz file, or a damaged one: {reason}.'
         ) from error
     absent = {'features', 'labels', 'names'} - set(arrays)
     if absent:

@@ -79,6 +79,7 @@ def name_of(path: Path, folder: Path) -> str:
 def read_array(path: Path):
     """Read a .npy or .npz file as an array (M, T, V, C)."""
     import zipfile
+    import zlib
 
     import numpy as np
 
@@ -90,9 +91,11 @@ def read_array(path: Path):
             content = {'keypoint': content[content.files[0]]}
         else:
             content = {key: content[key] for key in content.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # Without numpy's advice to read objects, which could run code.
+        reason = str(error).split('.')[0]
         raise ValueError(
-            f'{path}: holds no array that could be read ({error}).'
+            f'{path}: holds no array that could be read ({reason}).'
         ) from error
     if 'keypoint' not in content:
         raise ValueError(
