@@ -46,9 +46,10 @@ def data(sound):
 
 @pytest.fixture
 def run(browse, tmp_path, capsys):
-    def run(data, *options):
+    def run(data, *options, layout='nturgb+d'):
         path = synthetic.write(tmp_path / 'a.pkl', data)
-        browse.main([path, *map(str, options)])
+        named = ['--layout', str(layout)] if layout else []
+        browse.main([path, *named, *map(str, options)])
         return ' '.join(capsys.readouterr().out.split())
 
     return run
@@ -73,7 +74,7 @@ def test_table_counts_what_is_there(run, data):
         'range of x -1.5 to',
         'to 2.25 range of z 0.5 to 1 ',
         '0 run 2 1 rest 2 2 read 2',
-        'Layout: nturgb+d, the only known one of 25 joints',
+        'Layout: nturgb+d',
     ):
         assert row in text
 
@@ -253,30 +254,28 @@ register_layout('chain', origin='joint_0', joints=joints)
 
 
 def test_layout_is_not_guessed_where_several_fit(browse, run, data, tmp_path):
-    found, told = browse.find_layout(None, 25)
-    assert found == NTU and 'the only known' in told
-    for joints, flat, name in (
-        (25, True, 'openpose25'),
-        (17, True, 'coco'),
-        (17, False, 'h36m'),
-        (26, False, 'halpe26'),
+    found, told = browse.find_layout(None, 26)
+    assert found.name == 'halpe26' and 'the only known' in told
+    for joints, names in (
+        (17, 'coco and h36m'),
+        (20, 'msr_action3d and kinect_v1 and utd_mhad and nw_ucla'),
+        (25, 'nturgb+d and openpose25'),
     ):
-        assert browse.find_layout(None, joints, flat)[0].name == name
-    told = browse.find_layout(None, 20, True)[1]
-    assert told.startswith('msr_action3d and kinect_v1 and utd_mhad and nw')
+        found, told = browse.find_layout(None, joints)
+        assert found is None and told.startswith(f'{names} with {joints}')
     found, told = browse.find_layout(None, 13)
     assert found is None and 'no known layout with 13 joints' in told
 
     path = tmp_path / 'chain.py'
     path.write_text(ANOTHER)
     try:
-        text = run(data, '--layout', path)
+        text = run(data, layout=path)
         assert 'Layout: chain' in text
         assert 'bones too long for the body' in text
-        text = run(data)
-        assert 'nturgb+d and chain with 25 joints; --layout says which' in text
+        text = run(data, layout=None)
+        assert 'openpose25 and chain with 25 joints; --layout says' in text
         assert NO_FINDINGS in text  # nothing is known of bones
-        text = run(data, '--layout', 'nturgb+d')
+        text = run(data)
         assert 'Layout: nturgb+d' in text and NO_FINDINGS in text
     finally:
         layouts.LAYOUTS.pop('chain', None)
@@ -294,7 +293,7 @@ def test_layout_is_not_guessed_where_several_fit(browse, run, data, tmp_path):
 def test_layout_that_does_not_fit(run, data, tmp_path, layout, message):
     (tmp_path / 'empty.py').write_text('')
     with pytest.raises(SystemExit, match=f'error: .*{message}'):
-        run(data, '--layout', layout)
+        run(data, layout=layout)
 
 
 # The picture
@@ -413,8 +412,8 @@ def test_picture_shows_the_data_a_row_a_sample(
 ):
     out = tmp_path / 'pictures' / 'a.png'
 
-    def picture(*names):
-        run(data, '--picture', out, '--samples', *names)
+    def picture(*names, layout='nturgb+d'):
+        run(data, '--picture', out, '--samples', *names, layout=layout)
         assert os.listdir(out.parent) == ['a.png']
         return imread(out)
 
@@ -429,7 +428,8 @@ def test_picture_shows_the_data_a_row_a_sample(
     c['keypoint'][0, 3, 4] = 1e38
     d['keypoint'] = d['keypoint'][:, :1, :1]
     f['frame_dir'] = '$\\frac{name$ of no formula'
-    more = picture('S000', 'S001', 'S002', 'S003', f['frame_dir'])
+    names = 'S000', 'S001', 'S002', 'S003', f['frame_dir']
+    more = picture(*names, layout=None)
     assert len(more) > 4 * len(first)
     assert len(np.unique(more.reshape(-1, 4), axis=0)) > 3
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)

@@ -287,14 +287,12 @@ def format_findings(title: str, findings: dict, all_names: bool) -> str:
 # The picture
 
 
-def find_layout(given: str | None, num_joints: int, flat: bool = False):
+def find_layout(given: str | None, num_joints: int):
     """Return the layout of some joints, and what is said of it.
 
     Args:
         given (str, optional): Its name, or a Python file that registers it.
         num_joints (int): How many joints there are.
-        flat (bool): Whether they are in 2D, by which layouts of as many
-            joints are told apart. Defaults to False.
 
     Returns:
         tuple[SkeletonLayout | None, str]: None where it is not given and not
@@ -305,16 +303,11 @@ def find_layout(given: str | None, num_joints: int, flat: bool = False):
         OSError: There is no such file.
     """
     from mamp_mmaction.layouts import LAYOUTS, load_layout
-    from mamp_mmaction.utils.pictures import IMAGE_LAYOUTS
 
     if given is None:
         fitting = [v for v in LAYOUTS.values() if v.num_joints == num_joints]
-        told = f'the only known one of {num_joints} joints'
-        if len(fitting) > 1:
-            told += f' in {2 if flat else 3}D'
-            of_kind = [v for v in fitting if flat == (v.name in IMAGE_LAYOUTS)]
-            fitting = of_kind or fitting
         if len(fitting) == 1:
+            told = f'the only known one of {num_joints} joints'
             return fitting[0], f'{fitting[0].name}, {told}'
         names = [k for k, v in LAYOUTS.items() if v in fitting]
         names = ' and '.join(names) or 'no known layout'
@@ -434,20 +427,13 @@ def main(argv=None) -> None:
 
     def layout_of(num_joints: int):
         if num_joints not in layouts:
-            layouts[num_joints] = find_layout(args.layout, num_joints, flat)
+            layouts[num_joints] = find_layout(args.layout, num_joints)
         return layouts[num_joints][0]
 
     with errors_as_one_line():
         content = read_annotations(args.file)
         if isinstance(content, list):
             content = {'split': {}, 'annotations': content}
-        keypoints = [
-            sample.get('keypoint')
-            for sample in content['annotations']
-            if isinstance(sample, dict)
-        ]
-        shapes = {getattr(keypoint, 'shape', ()) for keypoint in keypoints}
-        flat = {shape[3:] for shape in shapes} == {(2,)}
         sound, faults, warnings = inspect(content, layout_of)
         print(f'{args.file}\n\n{describe(content, sound)}\n')
         for _, text in layouts.values():
