@@ -170,6 +170,40 @@ def load_layout(name_or_file: str) -> SkeletonLayout:
     return LAYOUTS[added[0]]
 
 
+def find_layout(
+    given: str | None, num_joints: int
+) -> tuple[SkeletonLayout | None, str]:
+    """Return the layout of some joints, and what is said of it.
+
+    Args:
+        given (str, optional): Its name, or a Python file that registers it.
+        num_joints (int): How many joints there are.
+
+    Returns:
+        tuple[SkeletonLayout | None, str]: None where it is not given and not
+        exactly one known layout has as many joints.
+
+    Raises:
+        ValueError: The layout given is unknown or has other joints.
+        OSError: There is no such file.
+    """
+    if given is None:
+        fitting = [v for v in LAYOUTS.values() if v.num_joints == num_joints]
+        if len(fitting) == 1:
+            told = f'the only known one of {num_joints} joints'
+            return fitting[0], f'{fitting[0].name}, {told}'
+        names = [k for k, v in LAYOUTS.items() if v in fitting]
+        names = ' and '.join(names) or 'no known layout'
+        return None, f'{names} with {num_joints} joints; --layout says which'
+    layout = load_layout(given)
+    if layout.num_joints != num_joints:
+        raise ValueError(
+            f'the skeletons have {num_joints} joints, but the layout '
+            f'{layout.name!r} has {layout.num_joints}.'
+        )
+    return layout, layout.name
+
+
 def register_layout(
     name: str, *, origin: str, joints: Sequence[Sequence[str]]
 ) -> SkeletonLayout:

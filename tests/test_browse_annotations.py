@@ -253,17 +253,17 @@ register_layout('chain', origin='joint_0', joints=joints)
 """
 
 
-def test_layout_is_not_guessed_where_several_fit(browse, run, data, tmp_path):
-    found, told = browse.find_layout(None, 26)
+def test_layout_is_not_guessed_where_several_fit(run, data, tmp_path):
+    found, told = layouts.find_layout(None, 26)
     assert found.name == 'halpe26' and 'the only known' in told
     for joints, names in (
         (17, 'coco and h36m'),
         (20, 'msr_action3d and kinect_v1 and utd_mhad and nw_ucla'),
         (25, 'nturgb+d and openpose25'),
     ):
-        found, told = browse.find_layout(None, joints)
+        found, told = layouts.find_layout(None, joints)
         assert found is None and told.startswith(f'{names} with {joints}')
-    found, told = browse.find_layout(None, 13)
+    found, told = layouts.find_layout(None, 13)
     assert found is None and 'no known layout with 13 joints' in told
 
     path = tmp_path / 'chain.py'

@@ -287,40 +287,6 @@ def format_findings(title: str, findings: dict, all_names: bool) -> str:
 # The picture
 
 
-def find_layout(given: str | None, num_joints: int):
-    """Return the layout of some joints, and what is said of it.
-
-    Args:
-        given (str, optional): Its name, or a Python file that registers it.
-        num_joints (int): How many joints there are.
-
-    Returns:
-        tuple[SkeletonLayout | None, str]: None where it is not given and not
-        exactly one known layout has as many joints.
-
-    Raises:
-        ValueError: The layout given is unknown or has other joints.
-        OSError: There is no such file.
-    """
-    from mamp_mmaction.layouts import LAYOUTS, load_layout
-
-    if given is None:
-        fitting = [v for v in LAYOUTS.values() if v.num_joints == num_joints]
-        if len(fitting) == 1:
-            told = f'the only known one of {num_joints} joints'
-            return fitting[0], f'{fitting[0].name}, {told}'
-        names = [k for k, v in LAYOUTS.items() if v in fitting]
-        names = ' and '.join(names) or 'no known layout'
-        return None, f'{names} with {num_joints} joints; --layout says which'
-    layout = load_layout(given)
-    if layout.num_joints != num_joints:
-        raise ValueError(
-            f'the file has {num_joints} joints, but the layout '
-            f'{layout.name!r} has {layout.num_joints}.'
-        )
-    return layout, layout.name
-
-
 def choose_samples(annotations: list, wanted: int | list[str]) -> dict:
     """Choose the annotations to be drawn, by name.
 
@@ -421,6 +387,7 @@ def main(argv=None) -> None:
     """Print the table and draw the picture."""
     args = parse_args(argv)
     from mamp_mmaction.datasets.annotation_file import read_annotations
+    from mamp_mmaction.layouts import find_layout
     from mamp_mmaction.utils import errors_as_one_line
 
     layouts = {}
