@@ -198,7 +198,7 @@ def find_layout(
     layout = load_layout(given)
     if layout.num_joints != num_joints:
         raise ValueError(
-            fX
+            f'the data has {num_joints} joints, but the layout '
             f'{layout.name!r} has {layout.num_joints}.'
         )
     return layout, layout.name
