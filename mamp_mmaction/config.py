@@ -1,11 +1,14 @@
-"""What configs call: :func:`use_dataset` puts a data set into a recipe."""
+"""What configs call, :func:`use_dataset`, and how commands read configs."""
 
 import copy
 import inspect
+from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
-from mmengine.config import ConfigDict
+from mmaction.utils import register_all_modules
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
@@ -431,3 +434,31 @@ def _values(node, key: str) -> Iterator:
     if not isinstance(node, str) and hasattr(node, '__iter__'):
         for child in node:
             yield from _values(child, key)
+
+
+def load_config(path: str, options: Sequence[str] = ()) -> Config:
+    """Read a config, with the settings of a command line.
+
+    Its scope becomes the default one, and all of the toolbox is registered.
+
+    Args:
+        path (str): The file.
+        options (Sequence[str]): ``KEY=VALUE``, which replace settings of the
+            config. Defaults to none.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    # The toolbox's engine too, whose initialisers some of its models name.
+    register_all_modules(init_default_scope=False)
+    cfg = Config.fromfile(path)
+    if options:
+        parser = ArgumentParser()
+        parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+        read = parser.parse_args(['--cfg-options', *options])
+        cfg.merge_from_dict(read.cfg_options)
+    init_default_scope(cfg.get('default_scope') or 'mmaction')
+    return cfg

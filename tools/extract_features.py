@@ -67,26 +67,6 @@ def parse_args(argv=None):
     return args
 
 
-def load_config(args):
-    """Read the config, with the settings of the command line."""
-    from mmaction.utils import register_all_modules
-    from mmengine.config import Config, DictAction
-    from mmengine.registry import init_default_scope
-
-    # The toolbox's engine too, whose initialisers some of its models name.
-    register_all_modules(init_default_scope=False)
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        # DictAction reads values; it would cost an import of the toolbox to
-        # have it in the parser.
-        parser = argparse.ArgumentParser()
-        parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-        options = parser.parse_args(['--cfg-options', *args.cfg_options])
-        cfg.merge_from_dict(options.cfg_options)
-    init_default_scope(cfg.get('default_scope') or 'mmaction')
-    return cfg
-
-
 def build_model(cfg, checkpoint):
     """Build a model whose backbone has the weights of a checkpoint.
 
@@ -124,46 +104,24 @@ def build_model(cfg, checkpoint):
     return model
 
 
-def build_dataloader(cfg, split, batch_size):
-    """Build the dataloader of a split, training data as for validation."""
-    from mamp_mmaction.evaluation.extraction import (
-        ordered_dataloader,
-        unwrap_dataset,
-    )
-
-    def loader_config(split):
-        if cfg.get(f'{split}_dataloader') is None:
-            found = [key for key in cfg if key.endswith('_dataloader')]
-            raise ValueError(
-                f'{cfg.filename} has no {split}_dataloader; it has '
-                f'{", ".join(found) or "none at all"}.'
-            )
-        return cfg[f'{split}_dataloader']
-
-    loader = dict(loader_config(split))
-    if batch_size is not None:
-        loader['batch_size'] = batch_size
-    pipeline = None
-    if split == 'train':
-        dataset = unwrap_dataset(loader_config('val')['dataset'])
-        pipeline = dataset.get('datasets', [dataset])[0]['pipeline']
-    return ordered_dataloader(loader, pipeline)
-
-
 def run(args):
     """Extract and write features as the command line says."""
     import numpy as np
     from mmengine.runner import set_random_seed
 
-    from mamp_mmaction.evaluation.extraction import extract_features
+    from mamp_mmaction.config import load_config
+    from mamp_mmaction.evaluation.extraction import (
+        extract_features,
+        split_dataloader,
+    )
     from mamp_mmaction.utils import usable_device, written_whole
 
     device = usable_device(args.device)
     try:
-        cfg = load_config(args)
+        cfg = load_config(args.config, args.cfg_options)
         set_random_seed(args.seed)
         model = build_model(cfg, args.checkpoint).to(device)
-        dataloader = build_dataloader(cfg, args.split, args.batch_size)
+        dataloader = split_dataloader(cfg, args.split, args.batch_size)
     except KeyError as error:  # mmengine's, of what is in no registry
         raise ValueError(error.args[0]) from error
     found = extract_features(

@@ -14,7 +14,6 @@ import argparse
 import sys
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 
 def parse_args(argv=None):
@@ -61,59 +60,6 @@ def parse_args(argv=None):
         if args.out.resolve() in [dump.resolve() for dump in args.dumps]:
             parser.error(f'--out {args.out} is one of the dumps')
     return args
-
-
-def read_stream(path):
-    """Read one dump: its samples and their names, labels and scores."""
-    import numpy as np
-    import torch
-
-    from mamp_mmaction.utils.plain_pickle import load_plain_pickle
-
-    samples = load_plain_pickle(path)
-    if not isinstance(samples, list) or not samples:
-        raise ValueError(
-            f'{path}: holds {type(samples).__name__}, expected a list of '
-            'samples as test.py --dump writes it.'
-        )
-    for index, sample in enumerate(samples):
-        where = f'{path}: sample {index}'
-        for key in ('pred_score', 'gt_label'):
-            if not isinstance(sample, dict) or not torch.is_tensor(
-                sample.get(key)
-            ):
-                raise ValueError(
-                    f'{where} has no tensor {key!r}, which recognisers give '
-                    'to every sample.'
-                )
-        score, label = sample['pred_score'], sample['gt_label']
-        if score.ndim != 1:
-            raise ValueError(
-                f'{where} has scores of shape {tuple(score.shape)}, expected '
-                "(classes,): set the head's average_clips to 'prob'."
-            )
-        if not score.isfinite().all():
-            raise ValueError(f'{where} has scores that are NaN or infinite.')
-        if label.numel() != 1 or not 0 <= label.item() < len(score):
-            raise ValueError(
-                f'{where} has the label {label.tolist()}, expected one class '
-                f'of 0 to {len(score) - 1}.'
-            )
-    sizes = sorted({len(sample['pred_score']) for sample in samples})
-    if len(sizes) > 1:
-        raise ValueError(
-            f'{path}: the samples have {sizes} scores, expected the same '
-            'number of classes for all.'
-        )
-    names = [sample.get('frame_dir') for sample in samples]
-    scores = torch.stack([sample['pred_score'] for sample in samples])
-    return SimpleNamespace(
-        path=path,
-        samples=samples,
-        names=None if None in names else names,
-        labels=np.array([sample['gt_label'].item() for sample in samples]),
-        scores=scores.double().numpy(),  # (N, classes)
-    )
 
 
 def match(streams):
@@ -240,9 +186,10 @@ def write_dump(path, samples, scores):
 
 def run(args):
     """Fuse, and print the accuracy of each stream and of the sum."""
+    from mamp_mmaction.evaluation.scores import read_scores
     from mamp_mmaction.utils import markdown_table
 
-    streams = [read_stream(path) for path in args.dumps]
+    streams = [read_scores(path) for path in args.dumps]
     how = match(streams)
     fused = fuse(streams, args.weights, args.apply_softmax)
     labels = streams[0].labels

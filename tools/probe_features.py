@@ -62,38 +62,6 @@ def parse_args(argv=None):
     return args
 
 
-def read_features(path):
-    """Read features (N, D), labels (N,) and N names."""
-    import numpy as np
-
-    try:
-        with np.load(path) as file:
-            arrays = dict(file)
-    except OSError:
-        raise
-    except Exception as error:  # what a damaged file raises is anything
-        # Without numpy's advice to read objects, which could run code.
-        reason = str(error).split('.')[0]
-        raise ValueError(
-            f'{path} is no .npz file, or a damaged one: {reason}.'
-        ) from error
-    absent = {'features', 'labels', 'names'} - set(arrays)
-    if absent:
-        raise ValueError(
-            f'{path} has the arrays {sorted(arrays)}, but lacks '
-            f'{sorted(absent)}: write it by tools/extract_features.py from a '
-            'data set with labels.'
-        )
-    x, y, names = (arrays[key] for key in ('features', 'labels', 'names'))
-    if x.ndim != 2 or not len(x) == len(names) or y.shape != x.shape[:1]:
-        raise ValueError(
-            f'{path} has features {x.shape}, labels {y.shape} and '
-            f'{len(names)} names; expected one vector, label and name a '
-            'sample (no --per-token).'
-        )
-    return x, y, names.tolist()
-
-
 def performers(path, names, pattern):
     """The performer of every sample, as names tell."""
     matches = [re.search(pattern, name) for name in names]
@@ -142,6 +110,7 @@ def accuracies(sets, neighbours, weight_decay):
 
 def run(args):
     """Print the table."""
+    from mamp_mmaction.evaluation.extraction import read_features
     from mamp_mmaction.utils import markdown_table
 
     rows = []

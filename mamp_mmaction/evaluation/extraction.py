@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn as nn
 from mmaction.models import MMRecognizer3D, Recognizer2D, Recognizer3D
 from mmaction.structures import ActionDataSample
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset, DefaultSampler
 from mmengine.dist import all_gather_object
 from mmengine.model import is_model_wrapper
@@ -86,6 +87,43 @@ def ordered_dataloader(
             'ann_file and split.'
         )
     return dataloader
+
+
+def split_dataloader(
+    cfg: Config, split: str, batch_size: int | None = None
+) -> DataLoader:
+    """Build the loader of a split, of training data as for validation.
+
+    Args:
+        cfg (Config): The whole config.
+        split (str): ``'train'``, ``'val'`` or ``'test'``.
+        batch_size (int, optional): Replaces that of the config. Defaults to
+            None.
+
+    Returns:
+        DataLoader: As of :func:`ordered_dataloader`.
+
+    Raises:
+        ValueError: If the config has no such loader, or nothing is in it.
+    """
+
+    def loader_config(split):
+        if cfg.get(f'{split}_dataloader') is None:
+            found = [key for key in cfg if key.endswith('_dataloader')]
+            raise ValueError(
+                f'{cfg.filename} has no {split}_dataloader; it has '
+                f'{", ".join(found) or "none at all"}.'
+            )
+        return cfg[f'{split}_dataloader']
+
+    loader = dict(loader_config(split))
+    if batch_size is not None:
+        loader['batch_size'] = batch_size
+    pipeline = None
+    if split == 'train':
+        dataset = unwrap_dataset(loader_config('val')['dataset'])
+        pipeline = dataset.get('datasets', [dataset])[0]['pipeline']
+    return ordered_dataloader(loader, pipeline)
 
 
 def unwrap_dataset(cfg: dict) -> dict:
@@ -323,3 +361,47 @@ def _stack_labels(
         )
     stacked = torch.tensor(labels).long()
     return stacked[:, 0] if stacked.shape[1] == 1 else stacked
+
+
+def read_features(
+    path: str | Path,
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Read a file of ``tools/extract_features.py``, of labelled data.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        tuple: Features (N, D), labels (N,) and N names.
+
+    Raises:
+        OSError: It cannot be opened.
+        ValueError: It is no such file, lacks labels, or holds one vector a
+            token.
+    """
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+    except OSError:
+        raise
+    except Exception as error:  # what a damaged file raises is anything
+        # Without numpy's advice to read objects, which could run code.
+        reason = str(error).split('.')[0]
+        raise ValueError(
+            f'{path} is no .npz file, or a damaged one: {reason}.'
+        ) from error
+    absent = {'features', 'labels', 'names'} - set(arrays)
+    if absent:
+        raise ValueError(
+            f'{path} has the arrays {sorted(arrays)}, but lacks '
+            f'{sorted(absent)}: write it by tools/extract_features.py from a '
+            'data set with labels.'
+        )
+    x, y, names = (arrays[key] for key in ('features', 'labels', 'names'))
+    if x.ndim != 2 or not len(x) == len(names) or y.shape != x.shape[:1]:
+        raise ValueError(
+            f'{path} has features {x.shape}, labels {y.shape} and '
+            f'{len(names)} names; expected one vector, label and name a '
+            'sample (no --per-token).'
+        )
+    return x, y, names.tolist()
