@@ -178,7 +178,7 @@ def test_without_bfloat16_it_says_so_once_and_is_the_plain_wrapper(
     assert train(model, wrap(model), [0, 1]) == train(reference, plain, [0, 1])
     assert distance(model, reference) == 0
     (message,) = logged
-    assert 'no bfloat16' in message and 'cpu: training in float32' in message
+    assert 'no fast bfloat16' in message and 'cpu: training in float32' in message
 
 
 # What decides ----------------------------------------------------------------
@@ -189,7 +189,7 @@ def test_without_bfloat16_it_says_so_once_and_is_the_plain_wrapper(
 def test_instructions_of_a_processor_decide(monkeypatch, machine, has):
     """Whatever oneDNN would emulate; other makes are left to it."""
     monkeypatch.setattr(platform, 'machine', lambda: machine)
-    monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: has)
+    monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: has)
     if machine == 'aarch64':
         mkldnn = torch.backends.mkldnn
         monkeypatch.setattr(mkldnn, 'is_available', lambda: has)
