@@ -178,7 +178,8 @@ def test_without_bfloat16_it_says_so_once_and_is_the_plain_wrapper(
     assert train(model, wrap(model), [0, 1]) == train(reference, plain, [0, 1])
     assert distance(model, reference) == 0
     (message,) = logged
-    assert 'no fast bfloat16' in message and 'cpu: training in float32' in message
+    assert 'no fast bfloat16' in message
+    assert 'cpu: training in float32' in message
 
 
 # What decides ----------------------------------------------------------------
