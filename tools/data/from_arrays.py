@@ -11,64 +11,23 @@ stay as they are.
 """
 
 import argparse
-import csv
 import random
 import re
 from functools import partial
 from pathlib import Path
 
-SUFFIXES = ('.csv', '.npy', '.npz')
-CHANNELS = {'xyz': 3, 'xy': 2, 'xyz+score': 4, 'xy+score': 3}
+CHANNELS = ('xyz', 'xy', 'xyz+score', 'xy+score')
 MOST_CLASSES = 10_000
 
 # A sequence
 
 
-def read_sequence(path, folder, labels, layout, channels, image_size):
-    """Read one file.
+def read_sequence(path: Path, folder: Path, labels: dict, **options):
+    """Read one file: its name and label, and what its numbers are."""
+    from mamp_mmaction.datasets.raw_files import arrays
 
-    Args:
-        path (Path): The file.
-        folder (Path): Where names of files begin.
-        labels (dict[str, int]): By name.
-        layout (SkeletonLayout): Its joints, V.
-        channels (str): What its C numbers a joint are, of :data:`CHANNELS`.
-        image_size (tuple[int, int], optional): Width and height in pixels.
-
-    Returns:
-        RawFile: One annotation with ``keypoint`` (M, T, V, C), without the
-        score, which is its ``keypoint_score`` (M, T, V).
-
-    Raises:
-        ValueError: The file is not of this form.
-    """
-    from mamp_mmaction.datasets.conversion import RawFile, make_annotation
-
-    if path.suffix == '.csv':
-        values = read_csv(path, layout, channels)
-    else:
-        values = read_array(path)
-        if values.shape[2] != layout.num_joints:
-            raise ValueError(
-                f'{path}: the array of the shape {values.shape} has '
-                f'{values.shape[2]} joints, but the layout {layout.name!r} '
-                f'has {layout.num_joints}; expected (persons, frames, joints, '
-                'coordinates), or without persons.'
-            )
-        if values.shape[3] != CHANNELS[channels]:
-            raise ValueError(
-                f'{path}: the array of the shape {values.shape} has '
-                f'{values.shape[3]} numbers a joint, expected '
-                f'{CHANNELS[channels]} ({channels}).'
-            )
-    more = {}
-    if channels.endswith('+score'):
-        more['keypoint_score'] = values[..., -1].astype('float32')
-        values = values[..., :-1]
-    if image_size:
-        more['img_shape'] = (image_size[1], image_size[0])
     name = name_of(path, folder)
-    return RawFile([make_annotation(name, labels[name], values, **more)])
+    return arrays.read_sequence(path, name, labels[name], **options)
 
 
 def name_of(path: Path, folder: Path) -> str:
@@ -76,181 +35,13 @@ def name_of(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix('').as_posix()
 
 
-def read_array(path: Path):
-    """Read a .npy or .npz file as an array (M, T, V, C)."""
-    import zipfile
-    import zlib
-
-    import numpy as np
-
-    try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            content = {'keypoint': content}
-        elif len(content.files) == 1:
-            content = {'keypoint': content[content.files[0]]}
-        else:
-            content = {key: content[key] for key in content.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        # Without numpy's advice to read objects, which could run code.
-        reason = str(error).split('.')[0]
-        raise ValueError(
-            f'{path}: holds no array that could be read ({reason}).'
-        ) from error
-    if 'keypoint' not in content:
-        raise ValueError(
-            f'{path}: holds the arrays {sorted(content)}, expected one, or '
-            "'keypoint' among them."
-        )
-    values = content['keypoint']
-    if values.ndim not in (3, 4) or values.dtype.kind not in 'fiu':
-        raise ValueError(
-            f'{path}: the array of {values.dtype} has the shape '
-            f'{values.shape}, expected numbers of (frames, joints, '
-            'coordinates) or (persons, frames, joints, coordinates).'
-        )
-    score = content.get('keypoint_score')
-    if score is not None:
-        if score.shape != values.shape[:-1]:
-            raise ValueError(
-                f'{path}: keypoint_score has the shape {score.shape}, '
-                f'expected {values.shape[:-1]}.'
-            )
-        values = np.concatenate([values, score[..., None]], axis=-1)
-    return values if values.ndim == 4 else values[None]
-
-
-def read_csv(path: Path, layout, channels: str):
-    """Read a .csv file of named joints as an array (M, T, V, C)."""
-    import numpy as np
-
-    header, rows = read_table(path)
-    coords, _, score = channels.partition('+')
-    axes = [*coords, *([score] if score else [])]
-    wanted = [f'{j}_{axis}' for j in layout.joint_names for axis in axes]
-    lacking = [column for column in wanted if column not in header]
-    unknown = [c for c in header if c not in {*wanted, 'person', 'frame'}]
-    if lacking or unknown:
-        faults = ' and '.join(
-            f'{what} {len(columns)} ({columns[0]!r} first)'
-            for what, columns in (('lacks', lacking), ('knows no', unknown))
-            if columns
-        )
-        raise ValueError(
-            f'{path}: of its columns layout {layout.name!r} with {channels} '
-            f'{faults}; expected {wanted[0]}, {wanted[1]}, ... for each of '
-            f'its {layout.num_joints} joints, person and frame if need be.'
-        )
-    places = [header.index(column) for column in wanted]
-    values, persons, frames = [], {}, {}
-    counts = {}  # of rows by person
-    where = {}  # row by person and frame
-    for line, row in rows:
-        person = row[header.index('person')] if 'person' in header else ''
-        frame = counts[person] = counts.get(person, -1) + 1
-        try:
-            if 'frame' in header:
-                frame = float(row[header.index('frame')])
-            cells = [row[place] for place in places]
-            values.append([float(cell or 0) for cell in cells])
-        except ValueError as error:
-            raise ValueError(f'{path}, line {line}: {error}.') from None
-        for joint, start in zip(
-            layout.joint_names, range(0, len(cells), len(axes))
-        ):
-            seen = [bool(cell) for cell in cells[start : start + len(axes)]]
-            if any(seen) and not all(seen):
-                raise ValueError(
-                    f'{path}, line {line}: of joint {joint!r} some cells are '
-                    'empty and some are not.'
-                )
-        if (person, frame) in where:
-            raise ValueError(
-                f'{path}, line {line}: frame {frame:g} comes twice for one '
-                'person.'
-            )
-        where[person, frame] = values[-1]
-        persons.setdefault(person, len(persons))
-        frames[frame] = None
-    if 'frame' not in header and len(set(counts.values())) > 1:
-        raise ValueError(
-            f'{path}: its persons have different numbers of rows; a column '
-            'frame says which belong together.'
-        )
-    frames = {frame: i for i, frame in enumerate(sorted(frames))}
-    shape = (len(persons), len(frames), layout.num_joints, len(axes))
-    out = np.zeros(shape)
-    for (person, frame), row in where.items():
-        out[persons[person], frames[frame]] = np.reshape(row, shape[2:])
-    return out
-
-
-def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Read a CSV file: its header, and its rows with their lines' numbers.
-
-    Raises:
-        ValueError: It is no text, has no rows, names a column twice, or a row
-            has other columns than the header.
-    """
-    try:
-        with open(path, newline='', encoding='utf-8-sig') as file:
-            reader = csv.reader(file, strict=True)
-            rows = [
-                (reader.line_num, [cell.strip() for cell in row])
-                for row in reader
-                if any(row)
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f'{path}: is no CSV file ({error}).') from error
-    if len(rows) < 2:
-        raise ValueError(f'{path}: has no rows below a header.')
-    header = rows[0][1]
-    twice = [column for column in header if header.count(column) > 1]
-    if twice:
-        raise ValueError(f'{path}: has the column {twice[0]!r} twice.')
-    for line, row in rows[1:]:
-        if len(row) != len(header):
-            raise ValueError(
-                f'{path}, line {line}: has {len(row)} columns, the header '
-                f'has {len(header)}.'
-            )
-    return header, rows[1:]
-
-
-def guess_channels(path: Path, layout, image_size) -> str:
-    """Say what the numbers a joint are, by one file.
-
-    Raises:
-        ValueError: Three numbers may be x, y, z or x, y and a score.
-    """
-    from mamp_mmaction.utils.pictures import IMAGE_LAYOUTS
-
-    if path.suffix == '.csv':
-        ends = {column.rpartition('_')[2] for column in read_table(path)[0]}
-        coords = 'xyz' if 'z' in ends else 'xy'
-        return coords + ('+score' if 'score' in ends else '')
-    shape = read_array(path).shape
-    if shape[3] == 3 and image_size:
-        return 'xy+score'
-    if shape[3] == 3 and layout.name in IMAGE_LAYOUTS:
-        raise ValueError(
-            f'{path}: the array has 3 numbers a joint of layout '
-            f'{layout.name!r}: say --channels xyz or --channels xy+score.'
-        )
-    for channels, count in CHANNELS.items():
-        if count == shape[3]:
-            return channels
-    raise ValueError(
-        f'{path}: the array of the shape {shape} has {shape[3]} numbers a '
-        'joint, expected 2 to 4.'
-    )
-
-
 # Labels and splits
 
 
 def read_labels(path: Path, split_column: str | None) -> dict:
     """Read the label, and the split if asked for, of each file as texts."""
+    from mamp_mmaction.datasets.raw_files.arrays import read_table
+
     header, rows = read_table(path)
     for column in ('file', 'label', split_column):
         if column is not None and column not in header:
@@ -284,6 +75,8 @@ def match(files: list[Path], folder: Path, labels: dict, where: Path) -> dict:
         ValueError: A file has no label, a label no file, or two files would
             have one name.
     """
+    from mamp_mmaction.datasets.raw_files.arrays import SUFFIXES
+
     names, matched, used = {}, {}, set()
     for path in files:
         name = name_of(path, folder)
@@ -428,6 +221,10 @@ def main(argv=None) -> None:
     """Convert, and say what was kept and what was left out."""
     args = parse_args(argv)
     from mamp_mmaction.datasets.conversion import convert, find_files
+    from mamp_mmaction.datasets.raw_files.arrays import (
+        SUFFIXES,
+        guess_channels,
+    )
     from mamp_mmaction.layouts import load_layout
     from mamp_mmaction.utils import errors_as_one_line
 

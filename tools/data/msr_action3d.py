@@ -11,46 +11,6 @@ confidence is not stored.
 import argparse
 from pathlib import Path
 
-SUFFIX = '_skeleton3D.txt'
-NAME = r'a(\d\d)_s(\d\d)_e(\d\d)_skeleton3D'
-MOST = {'action': 20, 'subject': 10, 'repetition': 99}
-COLUMNS = 4
-
-
-def read_sequence(path: Path):
-    """Read one file without the frames in which tracking failed.
-
-    Raises:
-        ValueError: The name or a line of the file is not the release's.
-    """
-    from mamp_mmaction.datasets.conversion import (
-        RawFile,
-        make_annotation,
-        parse_lines,
-        parse_name,
-        read_lines,
-    )
-    from mamp_mmaction.layouts import get_layout
-
-    joints = get_layout('msr_action3d').num_joints
-    label = parse_name(path, NAME, MOST)['action'] - 1
-    name = path.name.removesuffix(SUFFIX)
-    lines = read_lines(path)
-    values = parse_lines(path, lines, COLUMNS)[:, :3]
-    if len(lines) % joints:
-        raise ValueError(
-            f'{path}: {len(lines)} lines are no whole number of frames of '
-            f'{joints} lines; the file is truncated.'
-        )
-    frames = values.reshape(-1, joints, 3)
-    tracked = frames[frames.any(axis=(1, 2))]
-    if not len(tracked):
-        return RawFile(
-            left_out=[f'no frame tracked: {name}'],
-            counts={'left out, untracked': 1},
-        )
-    return RawFile([make_annotation(name, label, tracked[None])])
-
 
 def find_sequences(raw_dir: Path, wanted: Path | None) -> list[Path]:
     """List the files of the release, or those that a list names.
@@ -60,6 +20,7 @@ def find_sequences(raw_dir: Path, wanted: Path | None) -> list[Path]:
         OSError: There are no files, or no such list.
     """
     from mamp_mmaction.datasets.conversion import find_files
+    from mamp_mmaction.datasets.raw_files.msr_action3d import SUFFIX
 
     inner = raw_dir / 'real_world_coordinates'
     folder = inner if inner.is_dir() else raw_dir
@@ -84,8 +45,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         'raw_dir',
         type=Path,
-        help=f'folder of the files *{SUFFIX}, or the folder that holds it as '
-        'real_world_coordinates',
+        help='folder of the files *_skeleton3D.txt, or the folder that '
+        'holds it as real_world_coordinates',
     )
     parser.add_argument('out', help='annotation file to write (.pkl)')
     parser.add_argument(
@@ -114,6 +75,7 @@ def main(argv=None) -> None:
     args = parse_args(argv)
     from mamp_mmaction.datasets.class_names import CLASS_NAMES
     from mamp_mmaction.datasets.conversion import convert
+    from mamp_mmaction.datasets.raw_files.msr_action3d import read_sequence
     from mamp_mmaction.utils import errors_as_one_line
 
     with errors_as_one_line():

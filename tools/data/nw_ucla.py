@@ -10,49 +10,6 @@ they are; sequences of a single frame stay, too.
 import argparse
 from pathlib import Path
 
-NAME = r'a(\d\d)_s(\d\d)_e\d\d_v(\d\d)'
-MOST = {'action': 12, 'subject': 10, 'view': 3}
-ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)  # in the order of the labels
-
-
-def read_sequence(path: Path):
-    """Read one file, ``keypoint`` (1, T, 20, 3) in metres.
-
-    Raises:
-        ValueError: The file is not of the form of the others.
-    """
-    import json
-
-    import numpy as np
-
-    from mamp_mmaction.datasets.conversion import (
-        RawFile,
-        make_annotation,
-        parse_name,
-    )
-    from mamp_mmaction.layouts import get_layout
-
-    action = parse_name(path, NAME, MOST)['action']
-    if action not in ACTIONS:
-        raise ValueError(f'{path}: no action {action}, expected {ACTIONS}.')
-    joints = get_layout('nw_ucla').num_joints
-    try:
-        content = json.loads(path.read_bytes())
-        frames = np.array(content['skeletons'], np.float64)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(
-            f'{path}: has no skeletons that could be read ('
-            f'{type(error).__name__}: {error}).'
-        ) from error
-    if frames.shape[1:] != (joints, 3):
-        raise ValueError(
-            f'{path}: skeletons have the shape {frames.shape}, expected '
-            f'(frames, {joints}, 3).'
-        )
-    return RawFile(
-        [make_annotation(path.stem, ACTIONS.index(action), frames[None])]
-    )
-
 
 def parse_args(argv=None) -> argparse.Namespace:
     """Read the command line."""
@@ -80,6 +37,7 @@ def main(argv=None) -> None:
     args = parse_args(argv)
     from mamp_mmaction.datasets.class_names import CLASS_NAMES
     from mamp_mmaction.datasets.conversion import convert, find_files
+    from mamp_mmaction.datasets.raw_files.nw_ucla import read_sequence
     from mamp_mmaction.utils import errors_as_one_line
 
     with errors_as_one_line():

@@ -14,90 +14,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-NUM_PERSONS, NUM_JOINTS = 2, 25
-MAX_FRAMES = 300  # of an instance; those after them are cut off
-NUM_CLASSES = 51
 SPLITS = {'xsub': 'cross_subject', 'xview': 'cross_view'}
-
-
-def read_video(name: str, raw_dir: Path, strict: bool = False):
-    """Read the action instances of one video.
-
-    Instances are named after the video and the line of the label file,
-    ``0002-L_001`` being the first of ``0002-L``.
-
-    Args:
-        name (str): The video, a file in ``skeleton`` and in ``label``.
-        raw_dir (Path): The folder of the release.
-        strict (bool): Whether a broken instance breaks the video rather than
-            being left out. Defaults to False.
-
-    Raises:
-        ValueError: A file is not of the release's form, or, with ``strict``,
-            an instance is broken; names file and line.
-        OSError: A file is missing.
-    """
-    from mamp_mmaction.datasets.conversion import (
-        RawFile,
-        make_annotation,
-        parse_lines,
-        read_lines,
-    )
-
-    labels = raw_dir / 'label' / f'{name}.txt'
-    rows = read_lines(labels)
-    path = raw_dir / 'skeleton' / f'{name}.txt'
-    shape = (NUM_PERSONS, NUM_JOINTS, 3)
-    values = parse_lines(path, read_lines(path), NUM_PERSONS * NUM_JOINTS * 3)
-    frames = values.reshape(-1, *shape)
-    video = RawFile()
-    for number, row in enumerate(rows, start=1):
-        try:
-            action, start, end = parse_instance(row, len(frames))
-        except ValueError as error:
-            fault = f'{labels}, line {number}: {row[:60]!r}, {error}.'
-            if strict:
-                raise ValueError(fault) from None
-            video.left_out.append(f'broken: {fault}')
-            video.counts['instances broken'] += 1
-            continue
-        instance = f'{name}_{number:03}'
-        persons = frames[start : min(end, start + MAX_FRAMES)].swapaxes(0, 1)
-        persons = persons[persons.any(axis=(1, 2, 3))]
-        if not len(persons):
-            video.left_out.append(f'nobody present: {instance}')
-            video.counts['instances without a person'] += 1
-            continue
-        video.counts[f'cut to {MAX_FRAMES} frames'] += end > start + MAX_FRAMES
-        video.annotations.append(
-            make_annotation(instance, action - 1, persons)
-        )
-    return video
-
-
-def parse_instance(row: str, num_frames: int) -> tuple[int, int, int]:
-    """Read class (from 1), first frame and frame after the last of a line.
-
-    Raises:
-        ValueError: Says what was expected instead.
-    """
-    try:
-        *whole, confidence = row.split(',')
-        action, start, end = map(int, whole)
-        float(confidence)
-    except ValueError:
-        raise ValueError(
-            'expected class,start,end,confidence, the first three whole '
-            'numbers'
-        ) from None
-    if not 1 <= action <= NUM_CLASSES:
-        raise ValueError(f'expected a class from 1 to {NUM_CLASSES}')
-    if not 0 <= start < end <= num_frames:
-        raise ValueError(
-            f'expected 0 <= start < end <= {num_frames}, the frames of the '
-            'skeleton file'
-        )
-    return action, start, end
 
 
 def read_split(raw_dir: Path, kind: str, phase: int) -> frozenset:
@@ -209,6 +126,7 @@ def main(argv=None) -> None:
     args = parse_args(argv)
     from mamp_mmaction.datasets.class_names import CLASS_NAMES
     from mamp_mmaction.datasets.conversion import convert
+    from mamp_mmaction.datasets.raw_files.pku_mmd import read_video
     from mamp_mmaction.utils import errors_as_one_line
 
     with errors_as_one_line():

@@ -1,0 +1,1 @@
+"""Readers of the raw files of data sets, one module a format."""
