@@ -7,7 +7,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=20, ignore_last=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=20, max_keep_ckpts=3),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
+    sampler_seed=dict(type='SeedHook'),
     sync_buffers=dict(type='SyncBuffersHook'),
     finite=dict(type='FiniteCheckHook'),
     check_settings=dict(type='CheckSettingsHook'),

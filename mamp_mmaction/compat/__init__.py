@@ -11,6 +11,7 @@ import numpy as np
 
 from . import (
     checkpoint_loading,
+    checkpoint_saving,
     clear_errors,
     config_path,
     cpu_launch,
@@ -56,6 +57,8 @@ _REPAIRS = (
     # torch >= 2.6 and lets files from the web run code. Made with every
     # version: safety must not end with an upgrade.
     (_always, checkpoint_loading.register_safe_loaders),
+    # mmengine writes checkpoints in place and removes the last one first.
+    (_always, checkpoint_saving.lose_nothing),
     # mmengine's launchers know GPUs only; nothing to mend where there is one.
     (cpu_launch.is_needed, cpu_launch.allow_cpu_launch),
     # The toolbox's PoseCompact, of all PoseC3D configs, writes np.Inf, which

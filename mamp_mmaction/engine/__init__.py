@@ -4,6 +4,7 @@ from .finite_check_hook import FiniteCheckHook
 from .layer_decay_constructor import MAMPLayerDecayConstructor
 from .linear_probe_hook import LinearProbeHook
 from .representation_probe_hook import RepresentationProbeHook
+from .seed_hook import SeedHook
 from .warmup_cosine_lr import WarmupCosineLR
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     'LinearProbeHook',
     'MAMPLayerDecayConstructor',
     'RepresentationProbeHook',
+    'SeedHook',
     'WarmupCosineLR',
 ]

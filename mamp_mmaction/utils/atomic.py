@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_TEMPORARY = '.{}.tmp.{}'  # process, name
+
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
@@ -27,11 +29,32 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{os.getpid()}.tmp.{path.name}')
+    temporary = path.with_name(_TEMPORARY.format(os.getpid(), path.name))
     try:
         yield temporary
         with open(temporary, 'rb') as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | Path, name: str) -> None:
+    """Remove what :func:`written_whole` left where its process was killed.
+
+    Args:
+        folder (str | Path): Folder in which no other process writes.
+        name (str): Pattern of the files' names, such as ``'*.pth'``.
+    """
+    for path in Path(folder).glob(_TEMPORARY.format('*', name)):
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Else a crash of the machine may undo the renaming, but not what follows.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
