@@ -1,6 +1,5 @@
 """What a seed decides, and what a run that was killed goes on from."""
 
-import math
 import os
 import resource
 import signal
@@ -16,7 +15,7 @@ from processes import start_fork
 from small_models import T, V, encoder, finetune_head, pretraining
 from synthetic import data_set, loader, pipeline, write
 
-from mamp_mmaction.compat import CheckpointError
+from mamp_mmaction.compat import CheckpointError, checkpoint_saving
 from mamp_mmaction.compat.checkpoint_saving import find_latest_checkpoint
 
 DROPS = encoder(drop_path_rate=0.5)
@@ -95,7 +94,9 @@ def weights_of(*args, **kwargs):
 
 
 def assert_same(found, expected):
-    different = [k for k, v in expected.items() if not torch.equal(found[k], v)]
+    different = [
+        k for k, v in expected.items() if not torch.equal(found[k], v)
+    ]
     assert not different
 
 
@@ -131,10 +132,7 @@ def test_every_epoch_draws_anew(persistent):
 
 
 @pytest.mark.parametrize('model', MODELS)
-@pytest.mark.parametrize(
-    'workers',
-    [0, 2],
-)
+@pytest.mark.parametrize('workers', [0, 2])
 def test_a_resumed_run_ends_as_one_that_was_never_stopped(model, workers):
     kwargs = dict(model=model, num_workers=workers)
     expected = weights_of('whole', **kwargs)
@@ -145,7 +143,11 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(model, workers):
     assert_same(found, expected)
 
 
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize(
+    # torch takes 5 s to end each worker that has read ahead.
+    'workers',
+    [0, pytest.param(2, marks=pytest.mark.long)],
+)
 def test_so_does_a_run_by_iterations(workers):
     kwargs = dict(
         train_cfg=BY_ITERATION,
@@ -158,3 +160,156 @@ def test_so_does_a_run_by_iterations(workers):
         make_runner('cut', hooks=[Stop(4)], **kwargs).train()
     found = weights_of('cut', seed=None, resume=True, **kwargs)
     assert_same(found, expected)
+
+
+# A run that is killed
+
+
+def train_in_a_fork(**kwargs):
+    """Returns what it died of, 0 for nothing."""
+
+    def train():
+        weights = weights_of(**kwargs)
+        torch.save(weights, 'found.pth')
+
+    child = start_fork(train, 'log.txt')
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def kill_at(step, work_dir):
+    """Let this process die at a step of its work on files in a folder."""
+    steps = iter(range(step, -1, -1))
+
+    def count(event, arguments):
+        if event in ('open', 'os.rename', 'os.remove'):
+            path = str(arguments[-1 if event == 'os.rename' else 0])
+            is_ours = work_dir in path and ('.pth' in path or 'last_' in path)
+            if is_ours and next(steps) == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+
+
+class KillWhileSaving(Hook):
+    priority = 'LOWEST'
+
+    def __init__(self, step):
+        self.step = step
+
+    def after_train_epoch(self, runner):
+        if runner.epoch == 0:  # the first checkpoint is there
+            kill_at(self.step, runner.work_dir)
+
+
+def files_of(folder):
+    files = [p.name for p in Path(folder).iterdir() if p.is_file()]
+    return sorted(name for name in files if not name.endswith('.py'))
+
+
+def test_a_run_that_is_killed_at_any_step_of_saving_is_resumed():
+    """With one checkpoint that is kept; the steps are those of the second."""
+    keep_one = dict(
+        max_keep_ckpts=1, train_cfg=dict(by_epoch=True, max_epochs=2)
+    )
+    expected = weights_of('whole', **keep_one)
+    whole = files_of('whole')
+    assert whole == ['epoch_2.pth', 'last_checkpoint']
+
+    for step in range(100):
+        cut = dict(keep_one, work_dir=f'cut{step}')
+        died = train_in_a_fork(**cut, hooks=[KillWhileSaving(step)])
+        assert find_latest_checkpoint(cut['work_dir'])
+        resumed = train_in_a_fork(**cut, resume=True, seed=None)
+        assert resumed == 0, Path('log.txt').read_text()
+        assert_same(torch.load('found.pth'), expected)
+        assert files_of(cut['work_dir']) == whole, step
+        if not died:
+            break
+        assert died == -signal.SIGKILL
+    assert step > 6  # each file is made, synced and renamed, one is removed
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A run's folder with two checkpoints, and the best one's weights."""
+    weights = dict(state_dict=dict(a=torch.ones(1000)))
+    for age, name in enumerate(('best_2', 'epoch_2', 'epoch_1')):
+        if age:
+            weights.update(meta=dict(epoch=3 - age), optimizer=dict())
+        path = tmp_path / f'{name}.pth'
+        torch.save(weights, path)
+        os.utime(path, (1e9 - age, 1e9 - age))
+    note = tmp_path / 'last_checkpoint'
+    note.write_text(str(tmp_path / 'epoch_2.pth'))
+    return tmp_path
+
+
+@pytest.fixture
+def warnings_of(monkeypatch):
+    """What is logged."""
+    lines = []
+    monkeypatch.setattr(
+        checkpoint_saving,
+        'print_log',
+        lambda text, **kwargs: lines.append(text),
+    )
+    return lines
+
+
+def zeros_inside(content):
+    return content[:2000] + bytes(1000) + content[3000:]
+
+
+@pytest.mark.parametrize(
+    ('name', 'damage', 'said', 'found'),
+    [
+        ('last_checkpoint', None, 'last_checkpoint is missing', 'epoch_2'),
+        ('last_checkpoint', lambda x: b'', 'is empty', 'epoch_2'),
+        ('last_checkpoint', lambda x: bytes(9), 'is empty', 'epoch_2'),
+        ('epoch_2.pth', None, 'epoch_2.pth does not exist', 'epoch_1'),
+        ('epoch_2.pth', lambda x: b'', 'epoch_2.pth cannot be', 'epoch_1'),
+        ('epoch_2.pth', lambda x: x[:3000], 'epoch_2.pth cannot', 'epoch_1'),
+        ('epoch_2.pth', zeros_inside, 'epoch_2.pth is damaged', 'epoch_1'),
+    ],
+)
+def test_what_is_damaged_gives_way_to_the_newest_that_is_whole(
+    saved, warnings_of, name, damage, said, found
+):
+    path = saved / name
+    if damage is None:
+        path.unlink()
+    else:
+        content = damage(path.read_bytes())
+        age = path.stat().st_mtime
+        path.write_bytes(content)
+        os.utime(path, (age, age))
+    assert find_latest_checkpoint(saved) == str(saved / f'{found}.pth')
+    (warning,) = warnings_of
+    assert said in warning and f'goes on from {saved / found}.pth' in warning
+
+
+def test_nothing_that_can_be_resumed_is_an_error(saved):
+    for path in saved.glob('epoch_*.pth'):
+        path.write_bytes(b'')
+    with pytest.raises(CheckpointError, match=r'epoch_2.pth cannot .*anew'):
+        find_latest_checkpoint(saved)
+
+
+@pytest.fixture
+def little_space():
+    """No file can grow above 20 kB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(request):
+    class Fill(Hook):
+        def before_train_epoch(self, runner):
+            if runner.epoch == 1:
+                request.getfixturevalue('little_space')
+
+    with pytest.raises(OSError, match=r'epoch_2.pth could not be written: '):
+        make_runner('a', max_keep_ckpts=1, hooks=[Fill()]).train()
+    assert files_of('a') == ['epoch_1.pth', 'last_checkpoint']

@@ -169,6 +169,12 @@ def test_pretraining_stops_tests_and_resumes(project):
     assert (project.work_dir('pretrain') / 'epoch_4.pth').exists()
 
 
+def test_resuming_before_the_first_checkpoint_keeps_the_start(project):
+    project.write_config('probe', PROBE)
+    with pytest.raises(AssertionError, match=r'epoch_60.pth does not exist'):
+        project.run('train.py', 'probe', '--resume')
+
+
 def test_stgcnpp_of_the_toolbox_trains_and_tests(project):
     project.write_config('gcn', STGCNPP)
     project.run('train.py', 'gcn', '--cfg-options', 'train_cfg.max_epochs=1')

@@ -108,7 +108,8 @@ def find_latest_checkpoint(folder: str | Path) -> str | None:
             return named
     else:
         trouble = f'{note} is {"empty" if note.exists() else "missing"}.'
-    found = {*Path(folder).glob('*.pth'), *Path(named).parent.glob('*.pth')}
+    folders = {Path(folder), Path(named).parent if named else Path(folder)}
+    found = {path for place in folders for path in place.glob('*.pth')}
     if not found and not note.exists():
         return None
     for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True):
