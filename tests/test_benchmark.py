@@ -16,6 +16,7 @@ from mmengine.config import Config
 from processes import ROOT, run_python
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from mamp_mmaction.datasets.made_samples import make_samples
 from mamp_mmaction.models.layers import Attention
 from mamp_mmaction.utils import count_flops
 
@@ -116,7 +117,7 @@ def test_a_training_step_steps_but_changes_no_weight(bench, write_config):
     args = arguments(bench, config)
     cfg = bench.load_config(config)
     model = MODELS.build(cfg.model)
-    samples = bench.make_samples(cfg, model, args, training=True)
+    samples = make_samples(cfg, model, args.batch_size, training=True)
     step, trained = bench.prepare_training(cfg, model, samples, args)
     assert trained == sum(p.numel() for p in model.parameters())
     before = [param.detach().clone() for param in model.parameters()]
@@ -201,9 +202,8 @@ def test_samples_of_the_toolbox_configs(bench, name, monkeypatch):
     backbone = bench.load_config(str(path)).model.backbone
     assert cfg.model.backbone == backbone
     assert bench.config_name(config) == bench.config_name(str(path))
-    args = arguments(bench, config, '--batch-size', '1')
     shapes = [
-        list(bench.make_samples(cfg, None, args, training)[0]['inputs'].shape)
+        list(make_samples(cfg, None, 1, training=training)[0]['inputs'].shape)
         for training in (False, True)
     ]
     assert shapes == list(ZOO_CONFIGS[name])
@@ -216,32 +216,28 @@ def pipeline_config(*pipeline):
     return Config(dict(model=model, test_dataloader=dict(dataset=dataset)))
 
 
-def test_shape_is_given_where_no_config_tells_it(bench):
+def test_shape_is_given_where_no_config_tells_it():
     cfg = pipeline_config(dict(type='FormatGCNInput', num_person=3))
-    args = arguments(bench, 'somebodys.py')
     with pytest.raises(ValueError, match='Somebodys .*--shape'):
-        bench.make_samples(cfg, None, args, training=False)
-    args.shape = (1, 30, 7, 2)
-    samples = bench.make_samples(cfg, None, args, training=False)
+        make_samples(cfg, None, 3)
+    samples = make_samples(cfg, None, 3, (1, 30, 7, 2))
     assert len(samples) == 3
     shapes = {tuple(sample['inputs'].shape) for sample in samples}
     assert shapes == {(1, 3, 30, 7, 2)}
     assert not samples[0]['inputs'].equal(samples[1]['inputs'])
 
 
-def test_samples_have_the_joints_that_are_mapped(bench):
+def test_samples_have_the_joints_that_are_mapped():
     mapped = dict(type='MapJoints', source='nturgb+d', target='kinect_v1')
     cfg = pipeline_config(mapped, dict(type='FormatGCNInput', num_person=1))
-    args = arguments(bench, 'somebodys.py')
-    samples = bench.make_samples(cfg, None, args, training=False)
+    samples = make_samples(cfg, None, 1)
     assert samples[0]['inputs'].shape[3:] == (20, 3)
 
 
-def test_the_transform_that_cannot_run_is_named(bench):
+def test_the_transform_that_cannot_run_is_named():
     cfg = pipeline_config(dict(type='CenterSkeleton', center_joint=9))
-    args = arguments(bench, 'x.py', '--shape', '1', '30', '7', '3')
     with pytest.raises(ValueError, match=r'CenterSkeleton .*\(1, 30, 7, 3\)'):
-        bench.make_samples(cfg, None, args, training=False)
+        make_samples(cfg, None, 1, (1, 30, 7, 3))
 
 
 def test_work_dirs_are_found_by_place_or_name(bench, tmp_path):

@@ -55,18 +55,8 @@ Training step: forward, backward and the optimiser of the config.
 Memory: the peak above that before the model was built, {memory}.
 Top-1: validation accuracies in %, from the logs in the work directories."""
 
-# What tells that a pipeline takes positions in an image, with confidences.
-IMAGE_TRANSFORMS = {
-    'PreNormalize2D',
-    'PoseCompact',
-    'DecompressPose',
-    'GeneratePoseTarget',
-}
-IMAGE_SIZE = (1080, 1920)
-NUM_FRAMES = 100  # of a made sequence; pipelines resample it
 
-
-# Configs and samples
+# Configs
 
 
 def load_config(name):
@@ -84,125 +74,6 @@ def config_name(name):
     return Path(name.rpartition('::')[2]).stem
 
 
-def type_name(cfg):
-    """The name of a component's class, without its registry's scope."""
-    kind = cfg['type']
-    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
-
-
-def find_dataset(cfg, loader):
-    """The data set of a loader, inside of what repeats or joins it."""
-    dataset = (cfg.get(loader) or {}).get('dataset')
-    while dataset and 'pipeline' not in dataset:
-        parts = dataset.get('datasets') or [None]
-        dataset = dataset.get('dataset') or parts[0]
-    if not dataset:
-        raise ValueError(f'{loader} has no data set with a pipeline.')
-    return dataset
-
-
-def annotation_shape(cfg, model, pipeline):
-    """Persons, frames, joints and coordinates that a config is made for."""
-    from mmaction.models.utils import Graph
-    from mmaction.registry import TRANSFORMS
-
-    steps = {type_name(step): step for step in pipeline}
-    persons = steps.get('FormatGCNInput', {}).get('num_person', 1)
-    backbone = cfg.model.get('backbone', {})
-    if 'GeneratePoseTarget' in steps:
-        heatmap = TRANSFORMS.build(steps['GeneratePoseTarget'])
-        joints = 1 + max(max(limb) for limb in heatmap.skeletons)
-        if heatmap.with_kp and not heatmap.with_limb:
-            joints = backbone.get('in_channels', joints)
-    elif 'MapJoints' in steps:
-        joints = TRANSFORMS.build(steps['MapJoints']).num_joints
-    elif hasattr(getattr(model, 'backbone', None), 'num_joints'):
-        joints = model.backbone.num_joints
-    elif 'graph_cfg' in backbone:
-        joints = Graph(**backbone.graph_cfg).num_node
-    else:
-        raise ValueError(
-            f'the backbone {backbone.get("type")} has neither num_joints nor '
-            'graph_cfg, and no GeneratePoseTarget is in the pipeline: give '
-            'persons, frames, joints and coordinates by --shape.'
-        )
-    # Streams side by side, joints and bones say, are more channels.
-    coordinates = min(backbone.get('in_channels', 3), 3)
-    if IMAGE_TRANSFORMS.intersection(steps):
-        coordinates = 2
-    return persons, NUM_FRAMES, joints, coordinates
-
-
-def make_annotation(index, shape, pipeline):
-    """A random walk of shape (M, T, V, C), in metres or in pixels."""
-    import numpy as np
-
-    M, T, V, C = shape
-    types = set(map(type_name, pipeline))
-    rng = np.random.default_rng(index)
-    keypoint = rng.normal(size=(M, 1, V, C))
-    keypoint = keypoint + rng.normal(scale=0.02, size=shape).cumsum(axis=1)
-    annotation = dict(
-        frame_dir=f'sample{index}',
-        sample_idx=index,
-        label=0,
-        total_frames=T,
-        start_index=0,
-        modality='Pose',
-        img_shape=IMAGE_SIZE,
-        original_shape=IMAGE_SIZE,
-        keypoint=keypoint.astype(np.float32),
-    )
-    if types & IMAGE_TRANSFORMS:
-        height, width = IMAGE_SIZE
-        centre = np.resize((width / 2, height / 2), C)
-        keypoint = (keypoint * height / 10 + centre).astype(np.float32)
-        score = rng.uniform(0.5, 1, size=(M, T, V)).astype(np.float32)
-        annotation.update(keypoint=keypoint, keypoint_score=score)
-    if 'DecompressPose' in types:
-        scored = np.append(keypoint, score[..., None], axis=-1)
-        annotation.update(
-            keypoint=scored.swapaxes(0, 1).reshape(T * M, V, C + 1),
-            frame_inds=np.repeat(np.arange(T), M),
-        )
-        del annotation['keypoint_score']
-    return annotation
-
-
-def make_samples(cfg, model, args, training):
-    """A batch of samples as a config's model gets them.
-
-    Training samples go through the training pipeline as it is, others give
-    one clip of the test pipeline.
-    """
-    from mmaction.registry import TRANSFORMS
-
-    loader = 'train_dataloader' if training else 'test_dataloader'
-    pipeline = [dict(step) for step in find_dataset(cfg, loader).pipeline]
-    for step in pipeline:
-        if not training and 'num_clips' in step:
-            step['num_clips'] = 1
-    shape = args.shape or annotation_shape(cfg, model, pipeline)
-    samples = []
-    for index in range(args.batch_size):
-        sample = make_annotation(index, shape, pipeline)
-        for step in pipeline:
-            try:
-                sample = TRANSFORMS.build(step)(sample)
-            except Exception as error:  # whatever somebody's transform raises
-                raise ValueError(
-                    f'{type_name(step)} of the pipeline fails on a made '
-                    f'sample, whose keypoint has shape {tuple(shape)}: '
-                    f'{type(error).__name__}: {error} This tool makes '
-                    'skeletons only; --shape changes their sizes.'
-                ) from error
-        if not training:
-            # A clip and its mirror image count as two.
-            sample['inputs'] = sample['inputs'][:1].clone()
-        samples.append(sample)
-    return samples
-
-
 # Measuring
 
 
@@ -217,6 +88,7 @@ def measure(name, args):
     from mmaction.utils import register_all_modules
     from mmengine.registry import init_default_scope
 
+    from mamp_mmaction.datasets.made_samples import find_dataset, make_samples
     from mamp_mmaction.utils import count_flops
 
     if args.threads:
@@ -232,7 +104,7 @@ def measure(name, args):
 
     # Not init_weights, which may download weights.
     model = MODELS.build(cfg.model).to(args.device)
-    samples = make_samples(cfg, model, args, training=False)
+    samples = make_samples(cfg, model, args.batch_size, args.shape)
     infer = prepare_inference(model, samples[:1], args)
     dataset = find_dataset(
         cfg,
@@ -246,7 +118,9 @@ def measure(name, args):
         flops=count_flops(infer),
     )
     if not args.skip_training:
-        train_samples = make_samples(cfg, model, args, training=True)
+        train_samples = make_samples(
+            cfg, model, args.batch_size, args.shape, training=True
+        )
         shape = train_samples[0]['inputs'].shape[1:]
         result['training_input_shape'] = list(shape)
         # What libraries load on first use is not the model's memory: have it
@@ -305,6 +179,8 @@ def prepare_training(cfg, model, samples, args):
     from mmengine.config import ConfigDict
     from mmengine.dataset import pseudo_collate
     from mmengine.optim import build_optim_wrapper
+
+    from mamp_mmaction.datasets.made_samples import type_name
 
     if not cfg.get('optim_wrapper'):
         raise ValueError('the config has no optim_wrapper: --skip-training.')
