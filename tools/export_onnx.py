@@ -10,8 +10,9 @@ Its metadata say what goes in and what comes out: num_persons, num_frames,
 num_joints, num_channels, and classes, a JSON list of names, where the
 checkpoint knows them.
 
-The file is written only if onnxruntime gives what torch gives, for batches of
-1 and 5 and for every number of persons who are there, the others being zero.
+The file is written only if onnxruntime gives what torch gives, to 1e-4 (of
+the largest logit, where that is above 1), for batches of 1 and 5 and for every
+number of persons who are there, the others being zero.
 """
 
 import argparse
@@ -54,14 +55,11 @@ def build_recogniser(args):
     """The config, its recogniser with the weights, and their metadata."""
     from mmaction.models import RecognizerGCN
     from mmaction.registry import MODELS
-    from mmaction.utils import register_all_modules
-    from mmengine.config import Config
-    from mmengine.registry import init_default_scope
     from mmengine.runner import CheckpointLoader
 
-    register_all_modules(init_default_scope=False)
-    cfg = Config.fromfile(args.config)
-    init_default_scope(cfg.get('default_scope') or 'mmaction')
+    from mamp_mmaction.config import load_config
+
+    cfg = load_config(args.config)
     if 'model' not in cfg:
         raise ValueError(f'{args.config} has no model.')
     try:
@@ -184,12 +182,13 @@ def largest_difference(model, samples, path):
                 expected = model.extract_feat(batch['inputs'], stage='head')[0]
             (found,) = session.run([OUTPUT], {INPUT: x[:, 0].numpy()})
             difference = (expected - torch.from_numpy(found)).abs().max()
+            allowed = TOLERANCE * max(1, expected.abs().max().item())
             # A comparison with NaN is never true.
-            if not difference <= TOLERANCE:
+            if not difference <= allowed:
                 raise ValueError(
                     f'the ONNX file gives other logits than torch, by '
                     f'{difference:.2g} for a batch of {count} with {present} '
-                    f'persons; allowed are {TOLERANCE:g}. Nothing was '
+                    f'persons; allowed are {allowed:.2g}. Nothing was '
                     'written.'
                 )
             worst = max(worst, difference.item())
