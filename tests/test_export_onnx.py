@@ -40,9 +40,9 @@ TRANSFORMER = dict(
 )
 SMALL_STGCNPP = dict(
     backbone=dict(
-        base_channels=8, num_stages=2, inflate_stages=[2], down_stages=[2]
+        base_channels=8, num_stages=1, inflate_stages=[], down_stages=[]
     ),
-    cls_head=dict(in_channels=16),
+    cls_head=dict(in_channels=8),
 )
 
 
@@ -80,11 +80,10 @@ def export(tool):
 @pytest.mark.parametrize(
     ('base', 'model', 'persons'),
     [
-        (FINETUNE, TRANSFORMER, 1),
         (FINETUNE, TRANSFORMER, 2),
-        (STGCNPP, SMALL_STGCNPP, 2),
+        (STGCNPP, SMALL_STGCNPP, 1),
     ],
-    ids=['transformer', 'transformer-two-persons', 'stgcnpp'],
+    ids=['transformer', 'stgcnpp'],
 )
 def test_logits_are_those_of_torch(
     base, model, persons, tool, project, capsys, tmp_path
@@ -147,7 +146,7 @@ def add_a_block(state):
     [
         (
             set_classes,
-            r'fc2.weight is \(3, 64\) instead of \(5, 64\), and 1 mo',
+            r'fc2.weight is \(3, 64\) instead of \(5, 64\), and 1',
         ),
         (add_a_block, r'blocks.1.* is not in the model, and .*config that'),
         (lambda state: state.pop('backbone.norm.bias'), 'norm.bias is missi'),
