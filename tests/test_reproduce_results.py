@@ -13,8 +13,10 @@ import torch
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from processes import start_fork
+from synthetic import data_set, write
 
 import mamp_mmaction.__main__ as launcher
+from mamp_mmaction.datasets.annotation_file import read_annotations
 from mamp_mmaction.utils import resumable
 
 FOLDER = Path('work')
@@ -33,6 +35,7 @@ def calls(results, monkeypatch):
     def note(command, log, threads):
         calls.append(' '.join(map(str, command)))
         write_log(log.parent)
+        return 7.5
 
     monkeypatch.setattr(resumable, 'run_tool', note)
     return calls
@@ -67,7 +70,8 @@ def test_what_is_done_is_not_done_again(results, calls, cell):
     (call,) = calls
     assert '--seed 3' in call and 'model.depth=2' in call
     assert 'load_from=None' in call and '--resume' not in call
-    assert resumable.read_result(FOLDER / 'mine') == {'top1': 0.5}
+    found = resumable.read_result(FOLDER / 'mine')
+    assert found == {'top1': 0.5, 'seconds': 7.5}
     assert not list(FOLDER.rglob('*.pth'))  # of a fine-tuned model
 
 
@@ -113,7 +117,7 @@ def test_what_was_cut_off_goes_on(results, cell, monkeypatch):
     assert '--resume' not in calls[-1]
 
 
-@pytest.mark.parametrize('name', ['smoke', 'quick', 'small', 'full'])
+@pytest.mark.parametrize('name', ['smoke', 'quick', 'small', 'study', 'full'])
 def test_the_plan_holds_every_value_once(results, name):
     budget = results.BUDGETS[name]
     cells = results.plan(budget, Path('data'))
@@ -262,6 +266,50 @@ def test_the_report_of_what_is_finished(results):
     assert (FOLDER / 'results.png').read_bytes()[1:4] == b'PNG'
 
 
+def test_the_study_never_sees_test_data(results):
+    content = data_set(12, 9)
+    for index, sample in enumerate(content['annotations']):
+        sample['frame_dir'] = f'a01_s{index % 3 + 1:02}_e{index:02}'
+    names = [sample['frame_dir'] for sample in content['annotations']]
+    content['split'] = dict(xview_train=names[:9], xview_val=names[9:])
+    write(Path('all.pkl'), content)
+    data = replace(results.DATA['nw-ucla'], held_out=(2,))
+    results.hold_out(data, Path('all.pkl'), Path('study.pkl'))
+    found = read_annotations('study.pkl')
+    assert len(found['annotations']) == 9
+    assert found['split']['xview_val'] == [n for n in names[:9] if 's02' in n]
+    train = [n for n in names[:9] if 's02' not in n]
+    assert found['split']['xview_train'] == train
+    # Few labels are counted among those that are left.
+    assert results.BUDGETS['study'].data_set('nw-ucla').sequences == 833
+
+
+def test_means_of_data_sets_and_what_pretraining_costs(results):
+    """Over the seeds that all data sets have, in pairs."""
+    budget = results.BUDGETS['study']
+    cells = results.plan(budget, Path('data'))
+    for cell in cells:
+        if cell.step == 'encoder':
+            cost = dict(exact=200).get(cell.row.name, 50)
+            write_result(cell, dict(seconds=cost + cell.seed))
+        elif cell.step == 'knn' and cell.row.name in ('exact', 'none'):
+            if (cell.data, cell.seed) != ('utd-mhad', 2):
+                gain = 0.1 * (cell.row.name == 'exact')
+                top1 = 0.2 + gain + 0.3 * (cell.data == 'nw-ucla')
+                write_result(cell, dict(top1=top1))
+    tables = results.write_report('study', budget, cells, FOLDER)
+    mean, *_ = tables.split('### Northwestern-UCLA')
+    assert (
+        '| MAMP transformer | MAMP | all three | 1.00 | 40.0 ± 0.0 |' in mean
+    )
+    assert '| MAMP transformer | none | - | - | 30.0 ± 0.0 |' in mean
+    assert (
+        '| MAMP transformer | none | - | - | no difference shown (-10.0'
+        in (mean)
+    )
+    assert 'held-out performers' in tables
+
+
 @pytest.mark.parametrize(
     'options, message',
     [
@@ -285,6 +333,7 @@ def run_in_fork(command, log, threads):
     log.parent.mkdir(parents=True, exist_ok=True)
     if os.waitpid(start_fork(become, log), 0)[1]:
         raise ChildProcessError(log.read_text())
+    return 1.0
 
 
 @pytest.mark.filterwarnings('ignore:.*fork.*')
@@ -306,15 +355,8 @@ def test_from_end_to_end(results, monkeypatch, capsys):
         results.main(['smoke', *parts, *few, *options])
         return capsys.readouterr().out
 
-    monkeypatch.setattr(
-        results,
-        'ROWS',
-        [
-            row
-            for row in results.ROWS
-            if row.name in ('mamp-none', 'mamp-union')
-        ],
-    )
+    rows = [r for r in results.ROWS if r.name in ('mamp-none', 'mamp-union')]
+    whole = replace(whole, all_rows=rows)
     said = run(1)
     folder = Path('work/smoke')
     assert said.count(': done (') == 11

@@ -19,17 +19,19 @@ Pre-trained weights are kept, those of fine-tuned models are not.
 Budgets: `quick` does some of it on made data, some minutes on two CPU cores;
 `small` does all of it on three data sets on such cores; `full` wants a GPU:
 the paper's model sizes and long schedules; `smoke` does all of `small` for a
-few steps on made data.
+few steps on made data. `study` compares ways of pre-training without test
+data: performers of the training data are held out and tested on.
 """
 
 import argparse
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 TITLES = {'mamp': 'MAMP transformer', 'stgcnpp': 'ST-GCN++'}
@@ -44,17 +46,24 @@ class DataSet:
     split: str  # as in the configs' names
     sequences: int  # to train on
     classes: int
+    # Performers of the training split whom the study tests on instead, and
+    # how many sequences of the others there are.
+    held_out: tuple = ()
+    others: int = 0
 
 
 DATA = {
-    name: DataSet(*values)
-    for name, *values in (
-        ('msr-action3d', 'MSR-Action3D', 'msr_action3d', 'xsub', 284, 20),
-        ('nw-ucla', 'Northwestern-UCLA', 'nw_ucla', 'xview', 1020, 10),
-        ('utd-mhad', 'UTD-MHAD', 'utd_mhad', 'xsub', 431, 27),
-        ('toy', 'Made data', 'toy', 'xsub', 256, 16),
-    )
+    'msr-action3d': DataSet(
+        'MSR-Action3D', 'msr_action3d', 'xsub', 284, 20, (3, 7), 174
+    ),
+    'nw-ucla': DataSet(
+        'Northwestern-UCLA', 'nw_ucla', 'xview', 1020, 10, (7, 9), 833
+    ),
+    'utd-mhad': DataSet('UTD-MHAD', 'utd_mhad', 'xsub', 431, 27, (7,), 323),
+    'toy': DataSet('Made data', 'toy', 'xsub', 256, 16),
 }
+PERFORMER = re.compile(r'_s(\d+)_')  # in the names of sequences
+MEAN = 'mean'  # of all data sets, in results
 UNION = 'kinect-v1'  # of these, in the order of its configs:
 KINECT = ('msr-action3d', 'nw-ucla', 'utd-mhad')
 CORPORA = {'itself': 'itself', UNION: 'all three'}
@@ -73,9 +82,13 @@ class Row:
     probed: bool = True
 
 
-# In the order of work. A row without pre-training is what the others of its
-# model are compared with. The recommended recipe is one more row, such as
-# Row('mamp-recipe-union', 'mamp', 'MAMP, small data', 'recipe', UNION).
+def option(name: str, title: str) -> Row:
+    """A row of the study: a pre-training of its own on the union."""
+    return Row(name, 'mamp', title, f'pretrain-{name}', UNION)
+
+
+# In the order of work. The first of a model is what the others of that model
+# are compared with.
 ROWS = (
     Row('mamp-none', 'mamp', 'none', tuning='scratch'),
     Row('mamp-union', 'mamp', 'MAMP', 'pretrain', UNION),
@@ -91,6 +104,11 @@ ROWS = (
         tuning='auxiliary',
         probed=False,
     ),
+)
+# What pre-training may change, each on the union alone.
+STUDY = (
+    Row('exact', 'mamp', 'MAMP', 'pretrain', UNION),
+    Row('none', 'mamp', 'none', tuning='scratch'),
 )
 
 ALL, TENTH, FEW = 'all', '10 %', '3 a class'  # labels
@@ -147,19 +165,23 @@ class Budget:
     seeds: tuple = (0, 1, 2)
     draws: int = 3  # of few labels, for each seed
     subjects: int | None = None  # of made data, which stands in for all
+    held_out: bool = False  # some training performers stand in for test data
     speeds: dict | None = None  # of trainings, where they are known
+    all_rows: tuple = ROWS
 
     def rows(self) -> list[Row]:
         """The rows of the chosen models and corpora."""
         return [
             row
-            for row in ROWS
+            for row in self.all_rows
             if row.model in self.models and row.corpus in (None, *self.corpora)
         ]
 
     def data_set(self, name: str) -> DataSet:
         """A data set, or what is made in its place."""
         data = DATA[name]
+        if self.held_out:
+            data = replace(data, sequences=data.others)
         if not self.subjects:
             return data
         classes = DATA['toy'].classes
@@ -187,6 +209,14 @@ BUDGETS = dict(
         speeds=TOY_SPEEDS,
     ),
     small=Budget(speeds=SPEEDS),
+    study=Budget(
+        measures=('knn', 'linear', 'linear-few'),
+        models=('mamp',),
+        corpora=(UNION,),
+        held_out=True,
+        speeds=SPEEDS,
+        all_rows=STUDY,
+    ),
     full=Budget(stretch=4, transformer=(256, 8, 5), base_channels=64),
 )
 
@@ -343,7 +373,7 @@ def config_file(row: Row, work: str, data: str) -> Path:
     else:
         protocol = row.tuning
         place += f'-from-{UNION}' if row.corpus == UNION else ''
-    name = f'{row.model}_1xb32-{protocol}-[0-9]*e_{place}-keypoint-3d.py'
+    name = f'{row.model}_1xb*-{protocol}-[0-9]*e_{place}-keypoint-3d.py'
     for path in CONFIGS.rglob(name):
         return path
     raise FileNotFoundError(f'There is no config {name} below {CONFIGS}.')
@@ -384,7 +414,7 @@ def train(cell: Cell, folder: Path, threads: int) -> dict:
         weights = (folder / cell.start / 'last_checkpoint').read_text()
     options = dict(load_from=weights, **cell.options)
     command += ['--cfg-options', *(f'{k}={v}' for k, v in options.items())]
-    resumable.run_tool(command, own / 'console.log', threads)
+    spent = resumable.run_tool(command, own / 'console.log', threads)
     keys = dict(top1='acc/top1')
     if STEPS[cell.step].work == 'pretrain':
         keys = dict(loss='masked_motion/mse', zero='masked_motion/zero_mse')
@@ -395,7 +425,9 @@ def train(cell: Cell, folder: Path, threads: int) -> dict:
         for checkpoint in own.glob('*.pth'):
             checkpoint.unlink()
         last.unlink(missing_ok=True)
-    return {name: last_and_best(x)['last'] for name, x in curves.items()}
+    result = {name: last_and_best(x)['last'] for name, x in curves.items()}
+    # A training that went on does not know what came before.
+    return result | ({} if '--resume' in command else dict(seconds=spent))
 
 
 def extract(cell: Cell, folder: Path, threads: int) -> dict:
@@ -475,12 +507,12 @@ def seconds(cell: Cell, speeds: dict) -> float:
     return START + sum(spent)
 
 
-def collect(cells: list[Cell], results: dict) -> list[dict]:
+def collect(budget: Budget, cells: list[Cell], results: dict) -> list[dict]:
     """What there is of each measure of each row on each data set.
 
     Accuracies in percent, by seed and draw; their mean and standard error;
-    and the difference from the row of that model without pre-training, over
-    the seeds and draws that both have.
+    and the difference from the first row of that model, over the seeds and
+    draws that both have. The same of the mean of all data sets.
     """
     from mamp_mmaction.evaluation.comparison import (
         estimate,
@@ -493,11 +525,17 @@ def collect(cells: list[Cell], results: dict) -> list[dict]:
             values = found.setdefault((cell.data, cell.row, cell.step), {})
             top1 = results[cell.name]['top1']
             values[f'seed {cell.seed}, draw {cell.draw}'] = 100 * top1
+    for row, step in {key[1:]: None for key in found}:
+        every = [found.get((name, row, step), {}) for name in budget.data]
+        shared = [key for key in every[0] if all(key in x for x in every)]
+        if len(every) > 1 and shared:
+            means = {key: fmean(x[key] for x in every) for key in shared}
+            found[MEAN, row, step] = means
     measures = []
     for (data, row, step), values in found.items():
         measure = dict(data=data, row=row.name, measure=step, values=values)
         measure['top1'] = estimate(values.values())
-        reference = next(x for x in ROWS if x.model == row.model)
+        reference = next(x for x in budget.rows() if x.model == row.model)
         if row != reference:
             others = found.get((data, reference, step), {})
             measure['difference'] = paired_difference(values, others)
@@ -505,40 +543,59 @@ def collect(cells: list[Cell], results: dict) -> list[dict]:
     return measures
 
 
-def format_tables(budget: Budget, measures: list[dict]) -> str:
-    """Accuracies and differences of each data set as Markdown tables."""
+def format_tables(budget: Budget, measures: list, costs: dict) -> str:
+    """Accuracies and differences of each data set as Markdown tables.
+
+    The mean of all data sets comes first, with what pre-training costs.
+    """
+    texts = []
+    for name in (MEAN, *budget.data):
+        own = [m for m in measures if m['data'] == name]
+        if name == MEAN and own:
+            texts.append('### Mean of the data sets')
+            texts += tables_of(budget, own, costs)
+        elif own:
+            data = budget.data_set(name)
+            few, tenth, every = (
+                label_count(budget, name, x) for x in (FEW, TENTH, ALL)
+            )
+            texts.append(
+                f'### {data.title}\n\nSequences with a label: all {every}; '
+                f'10 %, {tenth}; about 3 of each of {data.classes} classes, '
+                f'{few}.'
+            )
+            texts += tables_of(budget, own, {})
+    return '\n\n'.join(texts)
+
+
+def tables_of(budget: Budget, measures: list, costs: dict) -> Iterator[str]:
+    """Accuracies, and their differences, of one data set."""
     from mamp_mmaction.utils import markdown_table
 
-    found = {(m['data'], m['row'], m['measure']): m for m in measures}
-    texts = []
-    for name in budget.data:
-        data = budget.data_set(name)
-        count = {x: label_count(budget, name, x) for x in (ALL, TENTH, FEW)}
-        texts.append(
-            f'### {data.title}\n\nSequences with a label: all '
-            f'{count[ALL]}; 10 %, {count[TENTH]}; about 3 of each of '
-            f'{data.classes} classes, {count[FEW]}.'
-        )
-        columns = [
-            step
-            for step in budget.measures
-            if any((name, row.name, step) in found for row in ROWS)
-        ]
-        for key, title in (
-            ('top1', 'pre-training'),
-            ('difference', 'difference from none'),
-        ):
-            rows = []
-            for row in budget.rows():
-                of_row = [found.get((name, row.name, x), {}) for x in columns]
-                ends = [show(x.get(key), key) for x in of_row]
-                if any(ends):
-                    titles = TITLES[row.model], row.pretraining
-                    rows.append((*titles, CORPORA.get(row.corpus), *ends))
-            header = ('model', title, 'on', *(STEPS[x].title for x in columns))
-            if rows:
-                texts.append(markdown_table(header, rows))
-    return '\n\n'.join(texts)
+    found = {(m['row'], m['measure']): m for m in measures}
+    columns = [
+        step
+        for step in budget.measures
+        if any((row.name, step) in found for row in budget.rows())
+    ]
+    reference = budget.rows()[0].pretraining
+    for key, title in (
+        ('top1', 'pre-training'),
+        ('difference', f'difference from {reference}'),
+    ):
+        rows = []
+        for row in budget.rows():
+            of_row = [found.get((row.name, x), {}) for x in columns]
+            ends = [show(x.get(key), key) for x in of_row]
+            if any(ends):
+                cost = [costs.get(row.name)] if costs else []
+                titles = TITLES[row.model], row.pretraining
+                rows.append((*titles, CORPORA.get(row.corpus), *cost, *ends))
+        header = ['model', title, 'on', *(STEPS[x].title for x in columns)]
+        if costs:
+            header.insert(3, '>cost of pre-training')
+        if rows:
+            yield markdown_table(header, rows)
 
 
 def show(estimate: object | None, key: str) -> str | None:
@@ -551,15 +608,30 @@ def show(estimate: object | None, key: str) -> str | None:
     )
 
 
+def pretraining_costs(cells: list[Cell], results: dict) -> dict:
+    """Time of the cores for each row, as shares of the first row's."""
+    spent = {}
+    for cell in cells:
+        seconds = results.get(cell.name, {}).get('seconds')
+        if cell.row.corpus == UNION and cell.step == 'encoder' and seconds:
+            spent.setdefault(cell.row.name, []).append(seconds)
+    means = {name: fmean(values) for name, values in spent.items()}
+    return {
+        name: f'{mean / next(iter(means.values())):.2f}'
+        for name, mean in means.items()
+    }
+
+
 def draw_plot(budget: Budget, measures: list[dict], path: Path) -> bool:
     """Draw accuracy of fine-tuning against labels, for the first model."""
     from mamp_mmaction.utils.plots import draw_curves
 
-    model, rows = budget.models[0], {row.name: row for row in ROWS}
+    model = budget.models[0]
+    rows = {row.name: row for row in budget.rows()}
     panels = {budget.data_set(name).title: {} for name in budget.data}
     for m in measures:
         row, step = rows[m['row']], STEPS[m['measure']]
-        if row.model != model or step.work != 'tune':
+        if row.model != model or step.work != 'tune' or m['data'] == MEAN:
             continue
         corpus = f' on {CORPORA[row.corpus]}' if row.corpus else ''
         panel = panels[budget.data_set(m['data']).title]
@@ -594,14 +666,16 @@ def write_report(name: str, budget: Budget, cells: list, folder: Path) -> str:
     }
     if not results:
         raise ValueError(f'Nothing in {folder} is finished.')
-    measures, machine = collect(cells, results), describe_machine()
+    measures = collect(budget, cells, results)
+    costs, machine = pretraining_costs(cells, results), describe_machine()
+    tested = 'held-out performers' if budget.held_out else 'test data'
     tables = (
         f'Budget `{name}`; {len(results)} of {len(cells)} pieces of work are '
-        'finished. Top-1 accuracy on test data at the end, %: mean and '
+        f'finished. Top-1 accuracy on {tested} at the end, %: mean and '
         'standard error over seeds and draws of the labels. Differences are '
         'paired by seed and draw; those of more than two standard errors, '
         'over three pairs or more, are bold; of others no difference is '
-        f'shown.\n{machine}.\n\n{format_tables(budget, measures)}'
+        f'shown.\n{machine}.\n\n{format_tables(budget, measures, costs)}'
     )
     if draw_plot(budget, measures, folder / 'results.png'):
         tables += '\n\n![Accuracy against labels](results.png)'
@@ -689,11 +763,12 @@ def reproduce(args: argparse.Namespace) -> None:
     }
     budget = replace(BUDGETS[args.budget], **given)
     folder = (args.work_dir / args.budget).resolve()
-    data_dir = folder if budget.subjects else args.data_dir.resolve()
+    own_data = budget.subjects or budget.held_out
+    data_dir = folder if own_data else args.data_dir.resolve()
     cells = plan(budget, data_dir)
     if not args.report:
         cores = available_cores()
-        prepare_data(budget, data_dir, cores)
+        prepare_data(budget, data_dir, args.data_dir, cores)
         jobs = args.jobs or (1 if torch.cuda.is_available() else cores)
         work = describe_work(budget, cells, folder)
         print(f'{work}; {jobs} at a time:', flush=True)
@@ -703,24 +778,54 @@ def reproduce(args: argparse.Namespace) -> None:
     print(f'\n{tables}\n\nWritten to {folder}, results.*')
 
 
-def prepare_data(budget: Budget, folder: Path, threads: int) -> None:
+def prepare_data(
+    budget: Budget, folder: Path, recordings: Path, threads: int
+) -> None:
     """Make the data that is made, and miss what is missing."""
     from mamp_mmaction.utils import resumable
 
-    names = KINECT if UNION in budget.corpora else budget.data
-    for data in map(DATA.get, names):
+    for name in KINECT if UNION in budget.corpora else budget.data:
+        data = DATA[name]
         path = folder / f'{data.file}.pkl'
         if path.exists():
             continue
-        if not budget.subjects:
+        if budget.subjects:
+            layout = 'nturgb+d' if data.file == 'toy' else data.file
+            command = ['data/make_toy_dataset', path, '--layout', layout]
+            command += ['--subjects', budget.subjects]
+            resumable.run_tool(command, folder / 'data.log', threads)
+            continue
+        source = recordings / path.name
+        if not source.exists():
             raise FileNotFoundError(
-                f'There is no annotation file {path}: convert the recordings '
-                f'with tools/data/{data.file}.py, or give --data-dir.'
+                f'There is no annotation file {source}: convert the '
+                f'recordings with tools/data/{data.file}.py, or give '
+                '--data-dir.'
             )
-        layout = 'nturgb+d' if data.file == 'toy' else data.file
-        command = ['data/make_toy_dataset', path, '--layout', layout]
-        command += ['--subjects', budget.subjects]
-        resumable.run_tool(command, folder / 'data.log', threads)
+        if budget.held_out:
+            hold_out(data, source, path)
+
+
+def hold_out(data: DataSet, source: Path, path: Path) -> None:
+    """Write the training split alone, and split it by performers."""
+    from mamp_mmaction.datasets.annotation_file import (
+        read_annotations,
+        write_annotations,
+    )
+
+    content = read_annotations(source)
+    split = {f'{data.split}_train': [], f'{data.split}_val': []}
+    for name in content['split'][f'{data.split}_train']:
+        performer = int(PERFORMER.search(name)[1])
+        part = 'val' if performer in data.held_out else 'train'
+        split[f'{data.split}_{part}'].append(name)
+    kept = {name for names in split.values() for name in names}
+    annotations = [
+        annotation
+        for annotation in content['annotations']
+        if annotation['frame_dir'] in kept
+    ]
+    write_annotations(path, split, annotations, content.get('classes'))
 
 
 def main(argv=None):

@@ -90,7 +90,7 @@ def run_in_order(
                 done.add(running.pop(future))
 
 
-def run_tool(command: Sequence, log: Path, threads: int) -> None:
+def run_tool(command: Sequence, log: Path, threads: int) -> float:
     """Run a tool and its arguments in a process, as the launcher names it.
 
     Args:
@@ -98,20 +98,26 @@ def run_tool(command: Sequence, log: Path, threads: int) -> None:
         log (Path): File that its output is appended to.
         threads (int): Threads that it computes with.
 
+    Returns:
+        float: Seconds that cores spent on it, its processes all together.
+
     Raises:
         ChildProcessError: It fails; with its last words.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('a') as output:
-        code = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, '-m', 'mamp_mmaction', *map(str, command)],
             stdout=output,
             stderr=subprocess.STDOUT,
             env=dict(os.environ, OMP_NUM_THREADS=str(threads)),
-        ).returncode
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = code = os.waitstatus_to_exitcode(status)
     if code:
         tail = '\n'.join(log.read_text().splitlines()[-15:])
         raise ChildProcessError(
             f'{command[0]} failed with exit status {code}:\n{tail}\n'
             f'The whole output is in {log}.'
         )
+    return usage.ru_utime + usage.ru_stime
