@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-SECTIONS = ('pipeline', 'step', 'inference', 'absent', 'runner')
+SECTIONS = ('pipeline', 'step', 'parts', 'inference', 'absent', 'runner')
 
 
 @pytest.fixture(scope='module')
@@ -99,8 +99,10 @@ def test_steps_that_disagree_or_cannot_be_made(
     monkeypatch.setattr(torch, 'compile', fail)
     args.compile = True
     ((_, _, rows),) = speed.bench_step(ann_file, args)
-    error = '+ torch.compile: RuntimeError: No working C++ compiler found.'
-    assert [row[0] for row in rows][-1] == error
+    error = 'torch.compile: RuntimeError: No working C++ compiler found.'
+    names = [row[0] for row in rows]
+    assert f'+ {error}' in names
+    assert f'pretrain-fast + {error}' in names
     assert {row[1] for row in rows[:4]}.isdisjoint({None})
     monkeypatch.setattr(speed, 'eager_attention', lambda q, k, v: 99 * v)
     with pytest.raises(ValueError, match=r'\+ fused attention: its loss is'):
@@ -123,7 +125,7 @@ def test_memory_is_what_is_saved_each_storage_once(speed):
 @pytest.mark.parametrize(
     'line, said',
     [
-        (['speed'], "'speed' is none of pipeline, step, inference"),
+        (['speed'], "'speed' is none of pipeline, step, parts"),
         (['--samples', '3', '--batch-size', '4'], '3 is less than a batch'),
         (['--rounds', '0'], '--rounds is less than 1'),
         (['--device', 'cuda:99'], "'cuda:99' cannot be used"),

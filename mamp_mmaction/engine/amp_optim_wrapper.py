@@ -28,7 +28,7 @@ def supports_bfloat16(device: torch.device) -> bool:
         return False
     if platform.machine().lower() in ('x86_64', 'amd64'):
         # oneDNN accepts any processor with AVX-512. Without matrix units even
-        # those that have bfloat16 vectors (AMD's Zen 4) are slower in it.
+        # those that compute with vectors of bfloat16 are slower in it.
         return torch.cpu._is_amx_tile_supported()
     return (
         torch.backends.mkldnn.is_available()
