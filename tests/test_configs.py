@@ -369,7 +369,7 @@ KINECT = {
     'nw-ucla-xview': (10, 'nw_ucla', 80, 5, 30),
     'utd-mhad-xsub': (27, 'utd_mhad', 200, 13, 70),
 }
-UNION = 'mamp_1xb32-pretrain-60e_kinect-v1-keypoint-3d'
+UNION = 'mamp_1xb8-pretrain-60e_kinect-v1-keypoint-3d'
 SPINE = {'msr_action3d': 3, 'nw_ucla': 1, 'utd_mhad': 2, 'kinect_v1': 1}
 
 

@@ -109,6 +109,12 @@ ROWS = (
 STUDY = (
     Row('exact', 'mamp', 'MAMP', 'pretrain', UNION),
     Row('none', 'mamp', 'none', tuning='scratch'),
+    option('fast', 'fast: cross-attention, a quarter decoded'),
+    option('nat', 'fast, joints normalised over the clip'),
+    option('accel', 'fast, motion and acceleration'),
+    option('weighted', 'fast, loss weighted by motion'),
+    option('tube', 'fast, tube masks'),
+    option('limb', 'fast, limb masks'),
 )
 
 ALL, TENTH, FEW = 'all', '10 %', '3 a class'  # labels
@@ -155,7 +161,7 @@ class Budget:
     """How much is done; what is None stays as in the configs."""
 
     epochs: int | None = None  # of everything
-    stretch: int = 1  # times as many epochs of pre-training
+    stretch: float = 1  # times as many epochs of pre-training
     transformer: tuple | None = None  # width, blocks, the decoder's
     base_channels: int | None = None  # of the GCNs
     data: tuple = KINECT
@@ -210,6 +216,7 @@ BUDGETS = dict(
     ),
     small=Budget(speeds=SPEEDS),
     study=Budget(
+        stretch=0.5,
         measures=('knn', 'linear', 'linear-few'),
         models=('mamp',),
         corpora=(UNION,),
@@ -300,7 +307,7 @@ def _cell(budget, folder, seed, row, step, draw, data) -> Cell | None:
     elif joint:
         options['train_dataloader.dataset.label_ratio'] = 1.0
     if pretrains:
-        epochs *= budget.stretch
+        epochs = round(epochs * budget.stretch)
     epochs = budget.epochs or epochs
     if pretrains or tunes:
         options |= {

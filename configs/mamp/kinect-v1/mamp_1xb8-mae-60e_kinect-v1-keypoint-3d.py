@@ -1,5 +1,5 @@
 # The baseline: reconstruct the joints of random masks.
-_base_ = './mamp_1xb32-pretrain-60e_kinect-v1-keypoint-3d.py'
+_base_ = './mamp_1xb8-pretrain-60e_kinect-v1-keypoint-3d.py'
 
 from mamp_mmaction.config import use_dataset
 
