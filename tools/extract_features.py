@@ -67,51 +67,14 @@ def parse_args(argv=None):
     return args
 
 
-def build_model(cfg, checkpoint):
-    """Build a model whose backbone has the weights of a checkpoint.
-
-    The other parts need not be there, so that pre-trained weights fit a
-    recogniser's config.
-    """
-    from mmaction.registry import MODELS
-    from mmengine.runner import CheckpointLoader
-
-    from mamp_mmaction.evaluation.extraction import check_backbone
-
-    model = MODELS.build(cfg.model)
-    check_backbone(model)
-    if checkpoint == 'none':
-        model.init_weights()
-        return model
-    weights = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    weights = weights.get('state_dict', weights)
-    weights = {
-        key.removeprefix('module.').removeprefix('backbone.'): value
-        for key, value in weights.items()
-        if key.removeprefix('module.').startswith('backbone.')
-    }
-    try:
-        missing = model.backbone.load_state_dict(weights, strict=False)[0]
-    except (RuntimeError, ValueError) as error:
-        reason = ' '.join(str(error).split())
-        raise ValueError(f'{checkpoint}: {reason}') from error
-    if missing:
-        raise ValueError(
-            f'{checkpoint} lacks {len(missing)} weights of the '
-            f"{type(model.backbone).__name__}, such as 'backbone.{missing[0]}'"
-            ': use the config that it was trained with.'
-        )
-    return model
-
-
 def run(args):
     """Extract and write features as the command line says."""
     import numpy as np
-    from mmengine.runner import set_random_seed
 
     from mamp_mmaction.config import load_config
     from mamp_mmaction.evaluation.extraction import (
         extract_features,
+        model_with_backbone,
         split_dataloader,
     )
     from mamp_mmaction.utils import usable_device, written_whole
@@ -119,8 +82,8 @@ def run(args):
     device = usable_device(args.device)
     try:
         cfg = load_config(args.config, args.cfg_options)
-        set_random_seed(args.seed)
-        model = build_model(cfg, args.checkpoint).to(device)
+        checkpoint = None if args.checkpoint == 'none' else args.checkpoint
+        model = model_with_backbone(cfg, checkpoint, args.seed).to(device)
         dataloader = split_dataloader(cfg, args.split, args.batch_size)
     except KeyError as error:  # mmengine's, of what is in no registry
         raise ValueError(error.args[0]) from error

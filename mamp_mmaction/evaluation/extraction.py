@@ -9,12 +9,13 @@ import numpy as np
 import torch
 import torch.nn as nn
 from mmaction.models import MMRecognizer3D, Recognizer2D, Recognizer3D
+from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset, DefaultSampler
 from mmengine.dist import all_gather_object
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner, set_random_seed
 from torch.utils.data import DataLoader, SequentialSampler
 
 from ..datasets.progress import track
@@ -151,6 +152,52 @@ def _plain_dataset(cfg: dict, pipeline: list[dict] | None) -> ConfigDict:
 def _origin(cfg: dict) -> str:
     split = f', split {cfg["split"]!r}' if cfg.get('split') else ''
     return f'{cfg.get("ann_file", cfg["type"])}{split}'
+
+
+def model_with_backbone(
+    cfg: Config, checkpoint: str | None, seed: int = 0
+) -> nn.Module:
+    """Build a model whose backbone has the weights of a checkpoint.
+
+    The other parts need not be there, so that pre-trained weights fit a
+    recogniser's config.
+
+    Args:
+        cfg (Config): The whole config.
+        checkpoint (str, optional): The file; None for random weights.
+        seed (int): Of the random weights. Defaults to 0.
+
+    Returns:
+        nn.Module: The model, on the CPU.
+
+    Raises:
+        ValueError: If it has no backbone, or one that does not fit.
+    """
+    set_random_seed(seed)
+    model = MODELS.build(cfg.model)
+    check_backbone(model)
+    if checkpoint is None:
+        model.init_weights()
+        return model
+    weights = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    weights = weights.get('state_dict', weights)
+    weights = {
+        key.removeprefix('module.').removeprefix('backbone.'): value
+        for key, value in weights.items()
+        if key.removeprefix('module.').startswith('backbone.')
+    }
+    try:
+        missing = model.backbone.load_state_dict(weights, strict=False)[0]
+    except (RuntimeError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise ValueError(f'{checkpoint}: {reason}') from error
+    if missing:
+        raise ValueError(
+            f'{checkpoint} lacks {len(missing)} weights of the '
+            f"{type(model.backbone).__name__}, such as 'backbone.{missing[0]}'"
+            ': use the config that it was trained with.'
+        )
+    return model
 
 
 @torch.no_grad()
