@@ -459,7 +459,7 @@ def test_recipe_of_the_first_kinects_data(data, protocol):
 def test_the_union_is_of_the_training_splits_in_one_order():
     cfg = config(UNION)
     check_small(cfg, masked=True)
-    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler.warmup) == (60, 4)
+    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler.warmup) == (60, 3)
     for part in PARTS:
         assert cfg[f'{part}_dataloader'].dataset.type == 'ConcatDataset'
         ending = 'train' if part == 'train' else 'val'
