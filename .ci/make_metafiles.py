@@ -2,9 +2,9 @@
 
 Run it from anywhere after configs, published figures or results changed:
 ``python .ci/make_metafiles.py``. Parameters and FLOPs are counted on torch's
-meta device; figures come from the tables of configs/mamp/README.md (published)
-and README.md (measured here), sources of options and what these published from
-that of docs/options.md.
+meta device; figures come from the tables of configs/mamp/README.md
+(published) and docs/results.md (measured here), sources of options and what
+these published from that of docs/options.md.
 """
 
 import re
@@ -73,7 +73,7 @@ NAME = re.compile(
     r'keypoint-(?P<dims>[23]d)'
 )
 SOURCE_METRIC = 'Top 1 Accuracy (linear probe, published by the source)'
-# Rows of the README's results on MSR-Action3D, by network and protocol.
+# Rows of the results on MSR-Action3D, by network and protocol.
 MEASURED = {
     ('mamp', 'scratch'): 'MAMP transformer | none',
     ('mamp', 'finetune'): 'MAMP transformer | MAMP',
@@ -146,7 +146,7 @@ def figures_of(path: Path, named: dict) -> dict[str, float]:
     if named['data'] == 'msr-action3d' and known:
         known = known.replace(' | ', r' \| ')
         pattern = rf'^\| {known} \| ([\d.]+) \('
-        _, results = (ROOT / 'README.md').read_text().split('\n## Results\n')
+        results = (ROOT / 'docs' / 'results.md').read_text()
         ours = re.search(pattern, results, re.M)[1]
     figures = {
         'Top 1 Accuracy': ours,

@@ -99,12 +99,15 @@ def test_constraints_pin_what_is_declared(metadata):
         assert pinned[one.name] in one.specifier, one
 
 
-def test_readme_names_extras_that_exist(metadata):
-    text = (ROOT / 'README.md').read_text(encoding='utf-8')
-    named = re.findall(r'(?:\.|mamp-mmaction)\[([\w,]+)\]', text)
-    extras = set(','.join(named).split(','))
-    assert 'lite' in extras
-    assert extras <= set(metadata.get_all('Provides-Extra'))
+def test_extras_are_those_of_the_documents(metadata):
+    extras = set(metadata.get_all('Provides-Extra'))
+    guide = (ROOT / 'docs' / 'install.md').read_text(encoding='utf-8')
+    _, table = guide.split('\n## Extras\n')
+    assert set(re.findall(r'^\| `(\w+)` \|', table, re.M)) == extras
+    for path in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
+        text = path.read_text(encoding='utf-8')
+        for named in re.findall(r'(?:\.|mamp-mmaction)\[([\w,]+)\]', text):
+            assert set(named.split(',')) <= extras, (path, named)
 
 
 CONFIG = """
