@@ -1,5 +1,9 @@
 """The names of the classes, in the order of the labels, by data set."""
 
+from pathlib import Path
+
+from .annotation_file import read_annotations
+
 _NTU_60 = """
 drink water, eat meal, brush teeth, brush hair, drop, pick up, throw, sit down,
 stand up, clapping, reading, writing, tear up paper, put on jacket, take off
@@ -86,3 +90,44 @@ CLASS_NAMES = {
     'utd_mhad': _names(_UTD_MHAD),
     'toy': _names(_TOY),
 }
+
+
+def read_class_names(name_or_file: str) -> list[str]:
+    """Return the class names of a data set, or those that a file holds.
+
+    Args:
+        name_or_file (str): A key of :data:`CLASS_NAMES`, an annotation file
+            ``.pkl`` with ``'classes'``, or a text file of one name a line.
+
+    Returns:
+        list[str]: The names, of label 0 first.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: The file holds no class names.
+    """
+    if name_or_file in CLASS_NAMES:
+        return list(CLASS_NAMES[name_or_file])
+    path = Path(name_or_file)
+    if path.suffix == '.pkl':
+        content = read_annotations(path)
+        names = content.get('classes') if isinstance(content, dict) else None
+        if not isinstance(names, (list, tuple)) or not names:
+            raise ValueError(
+                f"{path}: holds no 'classes', a list of names; give a text "
+                'file of one name a line.'
+            )
+        return [str(name) for name in names]
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'class names {name_or_file!r}: neither a file nor one of the '
+            f'data sets {", ".join(CLASS_NAMES)}.'
+        )
+    try:
+        names = path.read_text(encoding='utf-8').splitlines()
+    except UnicodeDecodeError:
+        names = []
+    names = [name.strip() for name in names if name.strip()]
+    if not names:
+        raise ValueError(f'{path}: expected a text of one class name a line.')
+    return names

@@ -81,3 +81,23 @@ def paired_difference(
     if not shared:
         return None
     return estimate(values[key] - reference[key] for key in shared)
+
+
+def rate_interval(right: int, count: int) -> tuple[float, float]:
+    """Rates that a count of right answers is one standard error away from.
+
+    Wilson's score interval: the standard error is that of the true rate, so
+    that it is not zero where all answers are right, or none.
+
+    Args:
+        right (int): Right answers.
+        count (int): All answers, at least one.
+
+    Returns:
+        tuple[float, float]: The lowest and the highest such rate.
+    """
+    rate = right / count
+    middle = (rate + 0.5 / count) / (1 + 1 / count)
+    half = (rate * (1 - rate) / count + 0.25 / count**2) ** 0.5
+    half /= 1 + 1 / count
+    return max(middle - half, 0.0), min(middle + half, 1.0)

@@ -1,11 +1,16 @@
 """The scalars that mmengine logs in a working directory."""
 
 import json
+from collections import defaultdict
 from pathlib import Path
+from statistics import fmean
 
 
 def read_curve(work_dir: str | Path, key: str) -> dict[int, float]:
     """Read how a value went in a training, over all its starts.
+
+    What a training by epochs logs several times an epoch, such as its loss,
+    is averaged over the epoch.
 
     Every start writes a log of its own. Where a training was resumed, or
     begun anew in the same folder, what an earlier log says of the steps from
@@ -28,15 +33,20 @@ def read_curve(work_dir: str | Path, key: str) -> dict[int, float]:
     # The folders bear the time of the start.
     for folder in sorted(Path(work_dir).glob('*/vis_data')):
         lines = read_scalars(folder)
-        found = {
-            line.get('step', 0): line[key] for line in lines if key in line
-        }
+        found = defaultdict(list)
+        for line in lines:
+            if key in line:
+                found[_place(line)].append(line[key])
         if found:
-            # Validations are logged at their epoch, iterations beside it.
-            start = min(x.get('epoch', x.get('step', 0)) for x in lines)
+            start = min(map(_place, lines))
             curve = {step: x for step, x in curve.items() if step < start}
-            curve.update(sorted(found.items()))
+            curve.update((s, fmean(x)) for s, x in sorted(found.items()))
     return curve
+
+
+def _place(line: dict) -> int:
+    """Epoch or step: validations have their epoch as the step."""
+    return line.get('epoch', line.get('step', 0))
 
 
 def last_and_best(curve: dict[int, float]) -> dict[str, float]:

@@ -15,6 +15,8 @@ COLORS = {
     'right': ('#d55e00', '#f5b78a'),
     'middle': ('#333333', '#aaaaaa'),
 }
+# Red speaks for an answer, blue against it.
+SIGNED = 'RdBu_r'
 # A moment is as wide as 1, a row as high as this.
 ROW_HEIGHT = 1.5
 # Layouts of estimators whose y leads down.
@@ -80,8 +82,32 @@ def place_bodies(
     return moments, places
 
 
+def add_up_near(weights: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """Add up weights (M, T, V) over the frames next to moments (F,).
+
+    Args:
+        weights (np.ndarray): Shape (M, T, V).
+        moments (np.ndarray): Frames, F of them.
+
+    Returns:
+        np.ndarray: Shape (M, F, V), with the same total.
+    """
+    frames = np.arange(weights.shape[1])
+    nearest = abs(frames[:, None] - moments).argmin(axis=1)  # (T,)
+    return np.stack(
+        [
+            weights[:, nearest == place].sum(axis=1)
+            for place in range(len(moments))
+        ],
+        axis=1,
+    )
+
+
 def draw_sequence(
-    axes: object, keypoint: np.ndarray, layout: SkeletonLayout | None
+    axes: object,
+    keypoint: np.ndarray,
+    layout: SkeletonLayout | None,
+    weights: np.ndarray | None = None,
 ) -> None:
     """Draw several moments of a sequence.
 
@@ -89,11 +115,16 @@ def draw_sequence(
         axes (matplotlib.axes.Axes): Where.
         keypoint (np.ndarray): Shape (M, T, V, C).
         layout (SkeletonLayout, optional): None draws joints without bones.
+        weights (np.ndarray, optional): Shape (M, T, V). They are added up
+            over the frames next to each moment, and shown by the size of the
+            joints and their colour, red above zero. Defaults to None.
     """
     from matplotlib.collections import LineCollection
 
     num_joints = keypoint.shape[2]
     moments, places = place_bodies(keypoint, is_image(keypoint, layout))
+    if weights is not None:
+        near = add_up_near(weights, moments)
     sides = np.full(num_joints, 'middle')
     bones = np.zeros((0, 2), int)
     if layout is not None:
@@ -101,6 +132,8 @@ def draw_sequence(
         sides[list(layout.left)], sides[list(layout.right)] = 'left', 'right'
     for person, bodies in enumerate(places):  # (F, V, 2)
         colors = np.array([COLORS[side][person > 0] for side in sides])
+        if weights is not None:
+            colors[:] = '#999999'
         lines = bodies[:, bones]  # (F, B, 2, 2)
         drawn = np.isfinite(lines).all(axis=(2, 3))
         axes.add_collection(
@@ -112,9 +145,19 @@ def draw_sequence(
             )
         )
         drawn = np.isfinite(bodies).all(axis=2)
-        axes.scatter(
-            *bodies[drawn].T, s=5, c=colors[np.nonzero(drawn)[1]], zorder=3
-        )
+        look = dict(s=5, c=colors[np.nonzero(drawn)[1]])
+        if weights is not None:
+            share = (near / (abs(near).max() or 1))[person][drawn]
+            look = dict(
+                s=4 + 130 * abs(share),
+                c=share,
+                cmap=SIGNED,
+                vmin=-1,
+                vmax=1,
+                edgecolors='#555555',
+                linewidths=0.4,
+            )
+        axes.scatter(*bodies[drawn].T, zorder=3, **look)
     seen = np.isfinite(places).any(axis=(0, 2, 3))
     labels = [f'{m}' if s else f'{m}: nobody' for m, s in zip(moments, seen)]
     axes.set(
@@ -183,5 +226,65 @@ def draw_picture(
         'numbers are frames',
         title_fontsize=8,
     )
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, format='png')
+
+
+def draw_contributions(
+    path: Path,
+    samples: dict[str, tuple[np.ndarray, np.ndarray]],
+    layout: SkeletonLayout | None,
+) -> None:
+    """Draw what joints and times contributed to answers, to a PNG file.
+
+    Each sample is a row of bodies, with joints as large as they contributed
+    near that moment, above a map of joints by frames on the same time axis.
+    Persons that are absent throughout are left out of the map.
+
+    Args:
+        path (Path): The picture; on failure nothing is left under its name.
+        samples (dict): By title the positions (M, T, V, C) and the
+            contributions (M, T, V).
+        layout (SkeletonLayout, optional): Names joints and draws bones.
+    """
+    from matplotlib.figure import Figure
+
+    rows, heights = [], []
+    for keypoint, weights in samples.values():
+        persons = np.flatnonzero(keypoint.any(axis=(1, 2, 3)))
+        rows.append(persons if len(persons) else [0])
+        heights += [1.95, 0.5 + 0.125 * len(rows[-1]) * weights.shape[2]]
+    figure = Figure((10, sum(heights) + 0.2), dpi=110, layout='constrained')
+    every = figure.subplots(len(heights), 1, height_ratios=heights)
+    for place, (title, (keypoint, weights)) in enumerate(samples.items()):
+        above, below = every[2 * place : 2 * place + 2]
+        _, frames, joints = weights.shape
+        draw_sequence(above, keypoint, layout, weights)
+        above.set_title(title, loc='left', fontsize=9, parse_math=False)
+        names = layout.joint_names if layout else range(joints)
+        shown = np.concatenate([weights[p] for p in rows[place]], axis=1)
+        largest = abs(shown).max() or 1
+        image = below.imshow(
+            shown.T,
+            cmap=SIGNED,
+            vmin=-largest,
+            vmax=largest,
+            aspect='auto',
+            interpolation='nearest',
+        )
+        labels = [
+            f'{name}'.replace('_', ' ') + (f', person {p}' if p else '')
+            for p in rows[place]
+            for name in names
+        ]
+        below.set_yticks(range(len(labels)), labels, fontsize=7)
+        # A moment of the row above stands over its frame.
+        moment = max(frames - 1, 1) / max(min(NUM_MOMENTS, frames) - 1, 1)
+        below.set_xlim(-moment / 2, (NUM_MOMENTS - 0.5) * moment)
+        below.set_xlabel('frame of the clip', fontsize=8)
+        below.tick_params(labelsize=7, length=2)
+        bar = figure.colorbar(image, ax=[above, below], aspect=30, pad=0.01)
+        bar.set_label('against the answer | for the answer', fontsize=8)
+        bar.ax.tick_params(labelsize=7)
     with written_whole(path) as temporary:
         figure.savefig(temporary, format='png')
