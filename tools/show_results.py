@@ -253,7 +253,7 @@ def load_model(cfg, checkpoint):
     model = MODELS.build(cfg.model)
     try:
         load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         reason = ' '.join(str(error).split())
         raise ValueError(
             f'{checkpoint} does not fit {cfg.filename}: {reason:.300}'

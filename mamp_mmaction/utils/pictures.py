@@ -82,25 +82,23 @@ def place_bodies(
     return moments, places
 
 
-def add_up_near(weights: np.ndarray, moments: np.ndarray) -> np.ndarray:
-    """Add up weights (M, T, V) over the frames next to moments (F,).
+def average_near(weights: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """Average weights over the frames that are nearest to each moment.
 
     Args:
         weights (np.ndarray): Shape (M, T, V).
-        moments (np.ndarray): Frames, F of them.
+        moments (np.ndarray): Frames, F of them, none twice.
 
     Returns:
-        np.ndarray: Shape (M, F, V), with the same total.
+        np.ndarray: Shape (M, F, V).
     """
     frames = np.arange(weights.shape[1])
     nearest = abs(frames[:, None] - moments).argmin(axis=1)  # (T,)
-    return np.stack(
-        [
-            weights[:, nearest == place].sum(axis=1)
-            for place in range(len(moments))
-        ],
-        axis=1,
-    )
+    means = [
+        weights[:, nearest == place].mean(axis=1)
+        for place in range(len(moments))
+    ]
+    return np.stack(means, axis=1)
 
 
 def draw_sequence(
@@ -115,16 +113,16 @@ def draw_sequence(
         axes (matplotlib.axes.Axes): Where.
         keypoint (np.ndarray): Shape (M, T, V, C).
         layout (SkeletonLayout, optional): None draws joints without bones.
-        weights (np.ndarray, optional): Shape (M, T, V). They are added up
-            over the frames next to each moment, and shown by the size of the
-            joints and their colour, red above zero. Defaults to None.
+        weights (np.ndarray, optional): Shape (M, T, V). Averages over
+            the frames next to each moment are shown by the size of the joints
+            and their colour, red above zero. Defaults to None.
     """
     from matplotlib.collections import LineCollection
 
     num_joints = keypoint.shape[2]
     moments, places = place_bodies(keypoint, is_image(keypoint, layout))
     if weights is not None:
-        near = add_up_near(weights, moments)
+        near = average_near(weights, moments)
     sides = np.full(num_joints, 'middle')
     bones = np.zeros((0, 2), int)
     if layout is not None:

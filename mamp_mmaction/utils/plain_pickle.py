@@ -227,9 +227,10 @@ def load_plain_pickle(path: str | Path) -> object:
                 'tensors only; write it anew from those.'
             ) from None
         except Exception as error:  # what a broken pickle raises is anything
+            reason = ' '.join(str(error).split())
             raise ValueError(
                 f'{path}: cannot be read as a pickle '
-                f'({type(error).__name__}: {error}); it is truncated or of '
+                f'({type(error).__name__}: {reason}); it is truncated or of '
                 'another format.'
             ) from None
 

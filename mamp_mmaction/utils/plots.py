@@ -158,7 +158,7 @@ def draw_confusion(
                 ha='center',
                 va='center',
                 fontsize=7,
-                color='white' if rate > 40 else 'black',
+                color='white' if rate > 30 else 'black',
             )
     bar = figure.colorbar(image, ax=left, shrink=0.6, aspect=30, pad=0.01)
     bar.set_ticks([0, 1, 5, 10, 25, 50, 100])
@@ -234,7 +234,7 @@ def draw_embeddings(
     present = np.unique(labels[labels >= 0]).tolist()
     few = len(present) <= FEW_CLASSES
     colors = dict(zip(present, _distinct_colors(len(present))))
-    key = '' if few else _columns([f'{k}  {classes[k]}' for k in present])
+    key = '' if few else _columns([f'{k:>3}  {classes[k]}' for k in present])
     width = 6.5 * len(panels)
     height = 6.2 + 0.14 * len(key.splitlines())
     figure = Figure((width, height), dpi=110, layout='constrained')
@@ -257,10 +257,9 @@ def draw_embeddings(
         for k in np.unique(y[y >= 0]).tolist():
             middle = np.median(places[y == k], axis=0)
             texts.append(
-                axes.annotate(
+                axes.text(
+                    *middle,
                     classes[k] if few else f'{k}',
-                    middle,
-                    middle,
                     ha='center',
                     va='center',
                     fontsize=7,
@@ -270,16 +269,20 @@ def draw_embeddings(
                         edgecolor=colors[k],
                         alpha=0.85,
                     ),
-                    arrowprops=dict(
-                        arrowstyle='-', color=colors[k], shrinkA=0, shrinkB=0
-                    ),
                     parse_math=False,
                 )
             )
     canvas.draw()
     figure.set_layout_engine('none')
     for axes in every:
-        _spread([text for text in texts if text.axes is axes], axes, canvas)
+        own = [text for text in texts if text.axes is axes]
+        for text, place in zip(own, _spread(own, axes, canvas)):
+            axes.plot(
+                *zip(text.get_position(), place),
+                color=text.get_bbox_patch().get_edgecolor(),
+                linewidth=1,
+            )
+            text.set_position(place)
     with written_whole(path) as temporary:
         figure.savefig(temporary, format='png')
 
@@ -300,10 +303,10 @@ def _columns(lines: Sequence[str], number: int = 5, width: int = 30) -> str:
     return '\n'.join(''.join(cells[row::rows]) for row in range(rows))
 
 
-def _spread(texts: list, axes: object, canvas: object) -> None:
-    """Move texts apart until none hides another, within their axes."""
+def _spread(texts: list, axes: object, canvas: object) -> Sequence:
+    """Places for texts where none hides another, within their axes."""
     if not texts:
-        return
+        return []
     renderer = canvas.get_renderer()
     boxes = [
         text.get_bbox_patch().get_window_extent(renderer) for text in texts
@@ -325,5 +328,4 @@ def _spread(texts: list, axes: object, canvas: object) -> None:
         push = np.sign(apart) * overlap * along * hidden[..., None]
         at += 0.3 * push.sum(axis=1)
         at = np.clip(at, limits[0] + half, limits[1] - half)
-    for text, place in zip(texts, axes.transData.inverted().transform(at)):
-        text.set_position(place)
+    return axes.transData.inverted().transform(at)
