@@ -50,6 +50,14 @@ def test_curve_of_several_starts(tmp_path, starts, expected, by):
     assert read_curve(tmp_path, 'acc/top5') == {}
 
 
+def test_loss_is_averaged_over_an_epoch(tmp_path):
+    """Which is logged in steps of its own, and resumed by epoch."""
+    more = '{"loss": 3.0, "epoch": 2, "iter": 20, "step": 20}\n'
+    write_log(tmp_path, '20260101_000000', {1: 0.2, 2: 0.2, 3: 0.2}, more)
+    write_log(tmp_path, '20260102_000000', {3: 0.2, 4: 0.2})
+    assert read_curve(tmp_path, 'loss') == {1: 1, 2: 2, 3: 1, 4: 1}
+
+
 def test_last_and_best():
     found = last_and_best({5: 0.2, 10: 0.6, 15: 0.6, 20: 0.5})
     assert found == dict(last=0.5, last_step=20, best=0.6, best_step=10)

@@ -218,7 +218,8 @@ def draw_embeddings(
 ) -> None:
     """Draw samples in a plane, coloured by class, side by side to a PNG file.
 
-    Every class is named at the middle of its samples; above 30 classes by
+    Every class is named at the sample that is nearest to all others of it;
+    above 30 classes by
     its number, with the names below the picture.
 
     Args:
@@ -229,6 +230,7 @@ def draw_embeddings(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from scipy.spatial import distance_matrix
 
     labels = np.concatenate([y for _, y in panels.values()])
     present = np.unique(labels[labels >= 0]).tolist()
@@ -255,7 +257,9 @@ def draw_embeddings(
         axes.set(xticks=[], yticks=[])
         axes.margins(0.08)
         for k in np.unique(y[y >= 0]).tolist():
-            middle = np.median(places[y == k], axis=0)
+            own = places[y == k]
+            # Of several clusters the middle may be in none: take a sample.
+            middle = own[distance_matrix(own, own).sum(axis=0).argmin()]
             texts.append(
                 axes.text(
                     *middle,
