@@ -219,8 +219,7 @@ def draw_embeddings(
     """Draw samples in a plane, coloured by class, side by side to a PNG file.
 
     Every class is named at the sample that is nearest to all others of it;
-    above 30 classes by
-    its number, with the names below the picture.
+    above 30 classes by its number, with the names below the picture.
 
     Args:
         path (Path): The picture; on failure nothing is left under its name.
@@ -237,7 +236,7 @@ def draw_embeddings(
     few = len(present) <= FEW_CLASSES
     colors = dict(zip(present, _distinct_colors(len(present))))
     key = '' if few else _columns([f'{k:>3}  {classes[k]}' for k in present])
-    width = 6.5 * len(panels)
+    width = max(6.5 * len(panels), 9.6 if key else 0)
     height = 6.2 + 0.14 * len(key.splitlines())
     figure = Figure((width, height), dpi=110, layout='constrained')
     canvas = FigureCanvasAgg(figure)
@@ -300,7 +299,7 @@ def _distinct_colors(count: int) -> list:
     return list(hsv_to_rgb(np.stack([turns, 0 * turns + 0.9, values], 1)))
 
 
-def _columns(lines: Sequence[str], number: int = 5, width: int = 30) -> str:
+def _columns(lines: Sequence[str], number: int = 5, width: int = 32) -> str:
     """Lay out lines in columns, top to bottom."""
     rows = -(-len(lines) // number)
     cells = [f'{line:.{width - 2}}'.ljust(width) for line in lines]
