@@ -236,7 +236,7 @@ def draw_embeddings(
     few = len(present) <= FEW_CLASSES
     colors = dict(zip(present, _distinct_colors(len(present))))
     key = '' if few else _columns([f'{k:>3}  {classes[k]}' for k in present])
-    width = max(6.5 * len(panels), 9.6 if key else 0)
+    width = max(6.5 * len(panels), 10.5 if key else 0)
     height = 6.2 + 0.14 * len(key.splitlines())
     figure = Figure((width, height), dpi=110, layout='constrained')
     canvas = FigureCanvasAgg(figure)
