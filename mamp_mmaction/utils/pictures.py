@@ -131,7 +131,7 @@ def draw_sequence(
     for person, bodies in enumerate(places):  # (F, V, 2)
         colors = np.array([COLORS[side][person > 0] for side in sides])
         if weights is not None:
-            colors[:] = '#999999'
+            colors[:] = '#c4c4c4' if person else '#777777'
         lines = bodies[:, bones]  # (F, B, 2, 2)
         drawn = np.isfinite(lines).all(axis=(2, 3))
         axes.add_collection(
@@ -237,6 +237,7 @@ def draw_contributions(
 
     Each sample is a row of bodies, with joints as large as they contributed
     near that moment, above a map of joints by frames on the same time axis.
+    Further persons have paler bones.
     Persons that are absent throughout are left out of the map.
 
     Args:
@@ -271,7 +272,7 @@ def draw_contributions(
             interpolation='nearest',
         )
         labels = [
-            f'{name}'.replace('_', ' ') + (f', person {p}' if p else '')
+            f'{name}'.replace('_', ' ') + (f', person {p + 1}' if p else '')
             for p in rows[place]
             for name in names
         ]
