@@ -19,8 +19,8 @@ dataset = dict(
         ),
     ],
     layout='kinect_v1',
-    num_frames=60,
+    num_frames=40,
     num_person=1,
     min_crop_frames=16,
-    mask_ratio=0.75,
+    mask_ratio=0.9,
 )
