@@ -37,7 +37,7 @@ VARIANTS = {
     'limb': ({}, dict(tube=3, part='limb')),
     'cross': (dict(neck=dict(attention='cross')), {}),
 }
-VARIED = re.compile(rf'\S+-pretrain-({"|".join(VARIANTS)})-\S+')
+VARIED = re.compile(rf'\S+-pretrain-(fast|{"|".join(VARIANTS)})-\S+')
 FILES = [
     path
     for path in ALL
@@ -45,7 +45,7 @@ FILES = [
 ]
 MSR_FILES = [path for path in ALL if '_msr-action3d-xsub-' in path.name]
 SIZES = re.compile(r'(\w+?)_(\d)xb(\d+)-([a-z]+)\S*-(\d+)e_')
-PARTS = ('train', 'val', 'test')
+PARTS, LOADER = ('train', 'val', 'test'), '_dataloader'
 NAME = re.compile(
     r'mamp_(?P<gpus>\d)xb(?P<batch>\d+)-'
     r'(?P<protocol>pretrain|mae|linear|finetune|scratch|semi1|semi10|transfer)'
@@ -359,7 +359,8 @@ def test_msr_action3d_configs_are_there():
         network, protocol = SIZES.match(path.stem).group(1, 4)
         start = loaded(path).load_from
         assert (start is None) == (protocol not in ('linear', 'finetune'))
-        assert start is None or f'/{network}_1xb32-pretrain-' in start
+        assert start is None or f'/{network}_1xb' in start
+        assert start is None or '-pretrain-' in start
 
 
 # Data sets of the first Kinect: classes, layout of the file, epochs and
@@ -504,33 +505,47 @@ def test_classifiers_from_the_union(data, protocol):
             'mamp_1xb32-pretrain{}-300e_msr-action3d-xsub-keypoint-3d',
             'msr_action3d',
         ),
+        ('mamp_1xb8-pretrain{}-60e_kinect-v1-keypoint-3d', 'kinect_v1'),
     ],
 )
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_a_variant_differs_in_its_option_alone(name, layout, variant):
     model, mask = VARIANTS[variant]
+    if 'kinect' in name and variant == 'cross':
+        pytest.skip('there all are variants of it')
     if 'part' in mask:
         mask = dict(mask, layout=layout)
-    expected = config(name.format(''))
+    fast = '-fast' if 'kinect' in name else ''
+    expected = config(name.format(fast))
     for key, change in model.items():
         expected.model[key].update(change)
+    pipelines = [expected.test_pipeline]
     for part in PARTS:
-        steps(expected[f'{part}_dataloader'])['MotionAwareMask'].update(mask)
-    expected.test_pipeline = expected.test_dataloader.dataset.pipeline
+        pipelines += [x.pipeline for x in members(expected[part + LOADER])]
+    for step in itertools.chain(*pipelines):
+        if step.type == 'MotionAwareMask':
+            step.update(mask)
     found = config(name.format(f'-{variant}'))
     assert found.to_dict() == expected.to_dict()
     text = Path(found.filename).read_text()
     assert 'source: ' in text and len(text.splitlines()) <= 10
 
 
-def test_every_variant_is_for_a_large_and_a_small_network():
-    found = [path for path in ALL if VARIED.match(path.stem)]
-    assert len(found) == 2 * len(VARIANTS)
+@pytest.mark.parametrize(
+    'name', [UNION, 'mamp_4xb32-pretrain-400e_ntu60-xsub-keypoint-3d']
+)
+def test_the_fast_recipe_decodes_a_quarter_by_cross_attention(name):
+    expected = config(name)
+    expected.model.decode_ratio = 0.25
+    expected.model.neck.attention = 'cross'
+    found = config(name.replace('pretrain-', 'pretrain-fast-'))
+    assert found.to_dict() == expected.to_dict()
 
 
 def test_the_options_page_names_the_variants():
     table = (ROOT / 'docs' / 'options.md').read_text()
-    assert {*re.findall(r'\| `pretrain-(\w+)` \|', table)} == {*VARIANTS}
+    named = {*re.findall(r'\| `pretrain-(\w+)` \|', table)}
+    assert named == {*VARIANTS, 'weighted', 'fast'}
 
 
 def test_the_model_card_links_to_configs_that_exist():

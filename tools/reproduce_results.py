@@ -218,7 +218,7 @@ BUDGETS = dict(
     ),
     small=Budget(speeds=SPEEDS),
     study=Budget(
-        stretch=0.5,
+        stretch=0.7,
         measures=('knn', 'linear', 'linear-few'),
         models=('mamp',),
         corpora=(UNION,),
@@ -775,6 +775,7 @@ def parse_args(argv=None):
 def reproduce(args: argparse.Namespace) -> None:
     """Work and report as the command line says."""
     import torch
+    from mmengine.logging import MMLogger
 
     from mamp_mmaction.utils import available_cores
     from mamp_mmaction.utils.resumable import run_in_order
@@ -798,6 +799,7 @@ def reproduce(args: argparse.Namespace) -> None:
         print(f'{work}; {jobs} at a time:', flush=True)
         threads = max(cores // jobs, 1)
         torch.set_num_threads(threads)
+        MMLogger.get_current_instance().setLevel('ERROR')
         run_in_order(cells, lambda cell: do(cell, folder, threads), jobs)
     tables = write_report(args.budget, budget, cells, folder)
     print(f'\n{tables}\n\nWritten to {folder}, results.*')
