@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
+from .compat.config_path import find_config
 from .layouts import SkeletonLayout, get_layout
 
 PARTS = ('train', 'val', 'test')
@@ -152,7 +153,8 @@ def use_dataset(cfg: ConfigDict, **options) -> None:
         cfg (ConfigDict): The inherited config, which is changed: loaders of
             :class:`SkeletonDataset` (mmengine's ``ConcatDataset`` of them for
             a union), ``test_pipeline``, which of a union is for skeletons of
-            ``layout``, and ``model``. Its variable ``dataset`` is used up.
+            ``layout``, ``model``, and ``model_layout``, the name of
+            ``layout``, for inference. Its variable ``dataset`` is used up.
         options: Attributes of :class:`DatasetOptions`; they go before those
             of ``dataset``.
 
@@ -193,6 +195,8 @@ def use_dataset(cfg: ConfigDict, **options) -> None:
     )
     if 'datasets' in tested:
         _drop(cfg.test_pipeline, 'MapJoints')
+    if layout is not None:
+        cfg.model_layout = data.layout
     if 'model' in cfg:
         _fit_model(cfg.model, data, layout)
 
@@ -442,7 +446,8 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     Its scope becomes the default one, and all of the toolbox is registered.
 
     Args:
-        path (str): The file.
+        path (str): The file, or ``mamp_mmaction::`` or ``mmaction::`` and its
+            path among the configs of the package.
         options (Sequence[str]): ``KEY=VALUE``, which replace settings of the
             config. Defaults to none.
 
@@ -454,7 +459,7 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     """
     # The toolbox's engine too, whose initialisers some of its models name.
     register_all_modules(init_default_scope=False)
-    cfg = Config.fromfile(path)
+    cfg = Config.fromfile(find_config(path))
     if options:
         parser = ArgumentParser()
         parser.add_argument('--cfg-options', nargs='+', action=DictAction)

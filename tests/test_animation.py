@@ -51,11 +51,12 @@ def test_what_cannot_be_written_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_failure_leaves_the_old_file(figure, tmp_path):
+@pytest.mark.parametrize('frame', [0, 1])
+def test_failure_leaves_the_old_file(figure, tmp_path, frame):
     path = tmp_path / 'out.gif'
     save(path, figure)
     old = path.read_bytes()
     with pytest.raises(ZeroDivisionError):
-        save_animation(path, figure, lambda frame: 1 / (1 - frame), 3)
+        save_animation(path, figure, lambda i: 1 / (i - frame), 3)
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]

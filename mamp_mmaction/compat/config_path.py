@@ -17,6 +17,29 @@ def config_folder() -> Path:
     )
 
 
+def find_config(path: str) -> str:
+    """Return the file of a config.
+
+    Args:
+        path (str): Its path, or ``PACKAGE::`` and the path among the configs
+            of this package, the toolbox or another that mmengine knows.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    from mmengine.config import Config
+
+    if path.startswith(PREFIX):
+        file = config_folder() / path.removeprefix(PREFIX)
+    elif '::' in path:
+        file = Path(Config._get_cfg_path(path, path)[0])
+    else:
+        file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f'{path!r}: there is no config {file}.')
+    return str(file)
+
+
 def find_own_configs() -> None:
     """Let mmengine resolve the prefix of this package.
 
@@ -33,12 +56,10 @@ def find_own_configs() -> None:
     def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
         if not cfg_path.startswith(PREFIX):
             return original(cfg_path, filename)
-        path = config_folder() / cfg_path.removeprefix(PREFIX)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f'{filename} inherits {cfg_path!r}, but there is no {path}.'
-            )
-        return str(path), None
+        try:
+            return find_config(cfg_path), None
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'{filename} inherits {error}') from None
 
     get_cfg_path.finds_own_configs = True
     Config._get_cfg_path = staticmethod(get_cfg_path)

@@ -24,6 +24,8 @@ LARGEST_COORDINATE = 1e6
 # A recording of more persons than frames is one of transposed axes, unless
 # both are few.
 MOST_PERSONS = 8
+# Metres of a body along its longest axis, arms spread or sitting.
+MIN_BODY, MAX_BODY = 0.5, 2.5
 REQUIRED_KEYS = ('frame_dir', 'label', 'total_frames', 'keypoint')
 
 
@@ -189,6 +191,22 @@ def check_annotation(
         label = annotation['label']
         for one in np.atleast_1d(label).tolist() if multi_class else [label]:
             _check_label(one, where, num_classes)
+
+
+def body_size(keypoint: np.ndarray) -> float | None:
+    """Return how long a body is along its longest axis.
+
+    Args:
+        keypoint (np.ndarray): Shape (M, T, V, C).
+
+    Returns:
+        float: The median over all bodies, in the unit of ``keypoint``; None
+        where there is nobody.
+    """
+    bodies = keypoint[keypoint.any(axis=(2, 3))].astype(float)
+    if not len(bodies):
+        return None
+    return float(np.median(np.ptp(bodies, axis=1).max(axis=1)))
 
 
 def _check_keypoint(annotation: dict, where: str) -> None:

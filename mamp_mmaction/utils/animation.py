@@ -74,6 +74,8 @@ def save_animation(
 
     is_gif = Path(path).suffix.lower() == '.gif'
     writer = (PillowWriter if is_gif else FFMpegWriter)(fps=fps)
+    # Else the writer's end, without a frame, would hide the first's error.
+    update(0)
     with written_whole(path) as temporary:
         try:
             with writer.saving(figure, str(temporary), dpi):

@@ -36,15 +36,37 @@ def is_image(keypoint: np.ndarray, layout: SkeletonLayout | None) -> bool:
     return keypoint.shape[3] == 2 or named
 
 
+def flatten_bodies(keypoint: np.ndarray, in_image: bool) -> np.ndarray:
+    """Positions as they are drawn, x to the right and y up.
+
+    A person all of whose joints are zero is absent, in images a joint at
+    zero, too.
+
+    Args:
+        keypoint (np.ndarray): Shape (M, T, V, C).
+        in_image (bool): Whether y leads down.
+
+    Returns:
+        np.ndarray: Shape (M, T, V, 2), NaN where nothing is seen.
+    """
+    shown = keypoint.astype(float)
+    places = shown[..., :2].copy()
+    present = places if in_image else shown
+    absent = ~present.any(axis=3 if in_image else (2, 3))
+    places[absent] = np.nan
+    places[~np.isfinite(shown).all(axis=3)] = np.nan
+    if in_image:
+        places[..., 1] *= -1
+    return places
+
+
 def place_bodies(
     keypoint: np.ndarray, in_image: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lay out several moments of a sequence side by side.
 
-    The x axis leads to the right and the y axis up, in images down. All
-    moments have one scale and one floor; each stands in the middle of its
-    place, so that skeletons stay large where persons walk. A person all of
-    whose joints are zero is absent, in images a joint at zero, too.
+    All moments have one scale and one floor; each stands in the middle of its
+    place, so that skeletons stay large where persons walk.
 
     Args:
         keypoint (np.ndarray): Shape (M, T, V, C).
@@ -57,14 +79,7 @@ def place_bodies(
     frames = keypoint.shape[1]
     moments = np.linspace(0, frames - 1, min(NUM_MOMENTS, frames))
     moments = moments.round().astype(int)
-    shown = keypoint[:, moments].astype(float)
-    places = shown[..., :2].copy()
-    present = places if in_image else shown
-    absent = ~present.any(axis=3 if in_image else (2, 3))
-    places[absent] = np.nan
-    places[~np.isfinite(shown).all(axis=3)] = np.nan
-    if in_image:
-        places[..., 1] *= -1
+    places = flatten_bodies(keypoint[:, moments], in_image)
     x, y = places[..., 0], places[..., 1]
     known = np.isfinite(x)
     if known.any():
@@ -101,6 +116,61 @@ def average_near(weights: np.ndarray, moments: np.ndarray) -> np.ndarray:
     return np.stack(means, axis=1)
 
 
+def draw_bodies(
+    axes: object,
+    places: np.ndarray,
+    layout: SkeletonLayout | None,
+    near: np.ndarray | None = None,
+    linewidth: float = 1.6,
+) -> None:
+    """Draw bones and joints.
+
+    Args:
+        axes (matplotlib.axes.Axes): Where.
+        places (np.ndarray): Positions (M, F, V, 2), NaN where nothing is seen.
+        layout (SkeletonLayout, optional): None draws joints without bones.
+        near (np.ndarray, optional): Weights (M, F, V), which are shown by the
+            size of the joints and their colour, red above zero. Defaults to
+            None.
+        linewidth (float): Points of a bone's width. Defaults to 1.6.
+    """
+    from matplotlib.collections import LineCollection
+
+    sides = np.full(places.shape[2], 'middle')
+    bones = np.zeros((0, 2), int)
+    if layout is not None:
+        bones = np.array(layout.inward)
+        sides[list(layout.left)], sides[list(layout.right)] = 'left', 'right'
+    for person, bodies in enumerate(places):  # (F, V, 2)
+        colors = np.array([COLORS[side][person > 0] for side in sides])
+        if near is not None:
+            colors[:] = '#c4c4c4' if person else '#777777'
+        lines = bodies[:, bones]  # (F, B, 2, 2)
+        drawn = np.isfinite(lines).all(axis=(2, 3))
+        axes.add_collection(
+            LineCollection(
+                lines[drawn],
+                colors=colors[bones[:, 0][np.nonzero(drawn)[1]]],
+                linewidths=linewidth,
+                capstyle='round',
+            )
+        )
+        drawn = np.isfinite(bodies).all(axis=2)
+        look = dict(s=2 * linewidth**2, c=colors[np.nonzero(drawn)[1]])
+        if near is not None:
+            share = (near / (abs(near).max() or 1))[person][drawn]
+            look = dict(
+                s=4 + 130 * abs(share),
+                c=share,
+                cmap=SIGNED,
+                vmin=-1,
+                vmax=1,
+                edgecolors='#555555',
+                linewidths=0.4,
+            )
+        axes.scatter(*bodies[drawn].T, zorder=3, **look)
+
+
 def draw_sequence(
     axes: object,
     keypoint: np.ndarray,
@@ -117,45 +187,9 @@ def draw_sequence(
             the frames next to each moment are shown by the size of the joints
             and their colour, red above zero. Defaults to None.
     """
-    from matplotlib.collections import LineCollection
-
-    num_joints = keypoint.shape[2]
     moments, places = place_bodies(keypoint, is_image(keypoint, layout))
-    if weights is not None:
-        near = average_near(weights, moments)
-    sides = np.full(num_joints, 'middle')
-    bones = np.zeros((0, 2), int)
-    if layout is not None:
-        bones = np.array(layout.inward)
-        sides[list(layout.left)], sides[list(layout.right)] = 'left', 'right'
-    for person, bodies in enumerate(places):  # (F, V, 2)
-        colors = np.array([COLORS[side][person > 0] for side in sides])
-        if weights is not None:
-            colors[:] = '#c4c4c4' if person else '#777777'
-        lines = bodies[:, bones]  # (F, B, 2, 2)
-        drawn = np.isfinite(lines).all(axis=(2, 3))
-        axes.add_collection(
-            LineCollection(
-                lines[drawn],
-                colors=colors[bones[:, 0][np.nonzero(drawn)[1]]],
-                linewidths=1.6,
-                capstyle='round',
-            )
-        )
-        drawn = np.isfinite(bodies).all(axis=2)
-        look = dict(s=5, c=colors[np.nonzero(drawn)[1]])
-        if weights is not None:
-            share = (near / (abs(near).max() or 1))[person][drawn]
-            look = dict(
-                s=4 + 130 * abs(share),
-                c=share,
-                cmap=SIGNED,
-                vmin=-1,
-                vmax=1,
-                edgecolors='#555555',
-                linewidths=0.4,
-            )
-        axes.scatter(*bodies[drawn].T, zorder=3, **look)
+    near = None if weights is None else average_near(weights, moments)
+    draw_bodies(axes, places, layout, near)
     seen = np.isfinite(places).any(axis=(0, 2, 3))
     labels = [f'{m}' if s else f'{m}: nobody' for m, s in zip(moments, seen)]
     axes.set(

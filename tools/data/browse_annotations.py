@@ -14,8 +14,6 @@ from pathlib import Path
 
 WIDTH, SHOWN_NAMES, MAX_SAMPLES = 79, 8, 100
 MIN_FRAMES = 10
-# Metres of a body along its longest axis, arms spread or sitting.
-MIN_BODY, MAX_BODY = 0.5, 2.5
 # Bones of real recordings: at most 0.34 of the body's length in three data
 # sets of Kinect v1; in another order of joints the longest is 0.44 to 1.
 MAX_BONE = 0.4
@@ -92,13 +90,19 @@ def measure_bodies(keypoints: list, layout):
     """
     import numpy as np
 
+    from mamp_mmaction.datasets.annotation_file import (
+        MAX_BODY,
+        MIN_BODY,
+        body_size,
+    )
+
     lengths, changes, sizes = [], [], []
     bones = np.array(layout.inward if layout else np.zeros((0, 2), int))
     for keypoint in keypoints:
         bodies = keypoint[keypoint.any(axis=(2, 3))].astype(float)
         if not len(bodies):
             continue
-        sizes.append(np.median(np.ptp(bodies, axis=1).max(axis=1)))
+        sizes.append(body_size(keypoint))
         ends = bodies[:, bones]  # (bodies, B, 2, 3)
         length = np.linalg.norm(ends[:, :, 0] - ends[:, :, 1], axis=2)
         usual = np.maximum(np.median(length, axis=0), 1e-9)

@@ -223,6 +223,7 @@ def main(argv=None) -> None:
     from mamp_mmaction.datasets.conversion import convert, find_files
     from mamp_mmaction.datasets.raw_files.arrays import (
         SUFFIXES,
+        check_image_size,
         guess_channels,
     )
     from mamp_mmaction.layouts import load_layout
@@ -245,15 +246,7 @@ def main(argv=None) -> None:
         channels = args.channels or guess_channels(
             files[0], layout, args.image_size
         )
-        if channels.startswith('xyz') == bool(args.image_size):
-            raise ValueError(
-                f'{channels} '
-                + (
-                    'is in 3D: leave --image-size out.'
-                    if args.image_size
-                    else 'is in 2D: give --image-size W H.'
-                )
-            )
+        check_image_size(channels, args.image_size)
         labels, classes = number_labels(
             {name: label for name, (label, _) in rows.items()}
         )

@@ -8,6 +8,7 @@ and empty cells are joints that were not seen.
 """
 
 import csv
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -28,7 +29,7 @@ def read_sequence(
     path: Path,
     name: str,
     label: int,
-    layout: SkeletonLayout,
+    layout: SkeletonLayout | None,
     channels: str,
     image_size: tuple[int, int] | None = None,
 ) -> RawFile:
@@ -38,9 +39,11 @@ def read_sequence(
         path (Path): The file.
         name (str): Name of the sequence.
         label (int): Its class, from 0.
-        layout (SkeletonLayout): Its joints, V.
+        layout (SkeletonLayout): Its joints, V; None for any, but in CSV
+            files.
         channels (str): What its C numbers a joint are, of :data:`CHANNELS`.
-        image_size (tuple[int, int], optional): Width and height in pixels.
+        image_size (tuple[int, int], optional): Width and height in pixels,
+            for 2D, and only there. Defaults to None.
 
     Returns:
         RawFile: One annotation with ``keypoint`` (M, T, V, C), without the
@@ -49,11 +52,12 @@ def read_sequence(
     Raises:
         ValueError: The file is not of this form.
     """
+    check_image_size(channels, image_size)
     if path.suffix == '.csv':
         values = read_csv(path, layout, channels)
     else:
         values = read_array(path)
-        if values.shape[2] != layout.num_joints:
+        if layout and values.shape[2] != layout.num_joints:
             raise ValueError(
                 f'{path}: the array of the shape {values.shape} has '
                 f'{values.shape[2]} joints, but the layout {layout.name!r} '
@@ -73,6 +77,23 @@ def read_sequence(
     if image_size:
         more['img_shape'] = (image_size[1], image_size[0])
     return RawFile([make_annotation(name, label, values, **more)])
+
+
+def check_image_size(channels: str, image_size: tuple | None) -> None:
+    """Check that what is in 2D, and only that, comes with an image's size.
+
+    Raises:
+        ValueError: It is not so.
+    """
+    if channels.startswith('xyz') == bool(image_size):
+        raise ValueError(
+            f'{channels} '
+            + (
+                'is in 3D: leave --image-size out.'
+                if image_size
+                else 'is in 2D: give --image-size W H.'
+            )
+        )
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -177,6 +198,13 @@ def read_csv(path: Path, layout: SkeletonLayout, channels: str) -> np.ndarray:
     return out
 
 
+def named_joints(path: Path) -> list[str]:
+    """Return the joints that the columns of a .csv file name."""
+    ends = re.compile('_(x|y|z|score)$')
+    columns = [c for c in read_table(path)[0] if ends.search(c)]
+    return list(dict.fromkeys(ends.sub('', column) for column in columns))
+
+
 def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read a CSV file: its header, and its rows with their lines' numbers.
 
@@ -211,7 +239,7 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 def guess_channels(
     path: Path,
-    layout: SkeletonLayout,
+    layout: SkeletonLayout | None,
     image_size: tuple[int, int] | None = None,
 ) -> str:
     """Say what the numbers a joint are, by one file.
@@ -226,7 +254,7 @@ def guess_channels(
     shape = read_array(path).shape
     if shape[3] == 3 and image_size:
         return 'xy+score'
-    if shape[3] == 3 and layout.name in IMAGE_LAYOUTS:
+    if shape[3] == 3 and layout and layout.name in IMAGE_LAYOUTS:
         raise ValueError(
             f'{path}: the array has 3 numbers a joint of layout '
             f'{layout.name!r}: say --channels xyz or --channels xy+score.'
