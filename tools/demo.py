@@ -219,7 +219,7 @@ def draw(path: Path, inferencer, recording, parts, batch_size: int) -> None:
             keypoint,
             get_layout(recording.layout)
             if recording.layout
-            else inferencer.stored_layout,
+            else inferencer.joints.stored,
             parts
             or inferencer.predict_so_far(recording, frames + 1, batch_size),
             classes,
@@ -305,15 +305,15 @@ def run(args) -> None:
         classes,
         check_units=not args.any_units,
     )
-    layout = inferencer.layout and inferencer.layout.name
+    layout = inferencer.joints.layout
     print(
         f'{type(inferencer.model).__name__}, {len(inferencer.classes)} '
-        f'classes, layout {layout or "unknown"}'
+        f'classes, layout {layout.name if layout else "unknown: joints are taken as they come"}'
     )
     start = time.perf_counter()
     recordings = read_sound(files, inferencer, args)
     first = list(islice(recordings, 2))
-    names = inferencer.mapping(first[0][1])
+    names = inferencer.joints.mapping(first[0][1])
     if names:
         print(
             f'Joints are mapped from layout {names[0]} to {names[1]} by '

@@ -1,7 +1,7 @@
 """The inferencer of skeleton recognisers."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,16 +19,11 @@ from ..datasets.annotation_file import MAX_BODY, MIN_BODY, body_size
 from ..datasets.class_names import CLASS_NAMES
 from ..datasets.transforms import MapJoints
 from ..evaluation.extraction import unwrap_dataset
-from ..layouts import (
-    LAYOUTS,
-    SkeletonLayout,
-    get_layout,
-    joint_indices,
-    load_layout,
-)
+from ..layouts import get_layout, load_layout
 from ..models.state_dict_checks import TEMPORAL_EMBED
 from ..utils import usable_device
 from ..utils.pictures import is_image
+from .model_joints import ModelJoints
 from .recordings import Recording, as_recording, read_recordings
 
 # Steps that only 2D, or only 3D, skeletons pass.
@@ -78,12 +73,7 @@ class SkeletonInferencer(BaseInferencer):
 
     Attributes:
         classes (list[str]): The names of the classes.
-        layout (SkeletonLayout | None): What the model takes, if it is known:
-            by the config's ``model_layout`` (which :func:`mamp_mmaction
-            .config.use_dataset` writes), its ``MapJoints`` or its graph.
-        stored_layout (SkeletonLayout | None): What skeletons have that do
-            not tell, as the config's own data set.
-        num_joints (int | None): Joints that the model takes, if it is known.
+        joints (ModelJoints): What is known of the joints that it takes.
 
     Raises:
         ValueError: The config is of no recogniser, the weights do not fit, or
@@ -115,7 +105,9 @@ class SkeletonInferencer(BaseInferencer):
         super().__init__(
             cfg, str(weights), usable_device(device), show_progress=False
         )
-        self._find_layouts(self._dataset_cfg(self.cfg))
+        pipeline = self._dataset_cfg(self.cfg).pipeline
+        self._steps = {step['type'] for step in pipeline}
+        self.joints = ModelJoints.of_config(self.cfg, pipeline)
 
     # What BaseInferencer leaves to its subclasses
 
@@ -193,29 +185,6 @@ class SkeletonInferencer(BaseInferencer):
                 return list(classes)
         return [str(label) for label in range(count)]
 
-    def _find_layouts(self, dataset: ConfigDict) -> None:
-        model, steps = self.cfg.model.get('backbone', {}), dataset.pipeline
-        mapped = [step for step in steps if step['type'] == 'MapJoints']
-        graph = model.get('graph_cfg', {}).get('layout')
-        name = self.cfg.get('model_layout')
-        if mapped:
-            name = mapped[0].target
-        elif name is None and graph is not None:
-            name = _layout_of_graph(graph)
-        self.layout = name and get_layout(name)
-        self.stored_layout = (
-            get_layout(mapped[0].source) if mapped else self.layout
-        )
-        if self.layout:
-            self.num_joints = self.layout.num_joints
-        elif isinstance(graph, dict):
-            self.num_joints = graph['num_node']
-        else:
-            self.num_joints = model.get('num_joints')
-            if any(step['type'] == 'GeneratePoseTarget' for step in steps):
-                # Of PoseC3D a channel is a joint.
-                self.num_joints = model.get('in_channels')
-
     # From inputs to predictions
 
     def __call__(
@@ -275,10 +244,17 @@ class SkeletonInferencer(BaseInferencer):
         Yields:
             dict: A batch for the model's ``test_step``.
         """
-        samples = (
-            self.prepare(recording)
-            for recording in _read(inputs, layout, image_size)
+        yield from self._batches(
+            self._checked(_read(inputs, layout, image_size)), batch_size
         )
+
+    def _checked(self, recordings: Iterator[Recording]) -> Iterator[Recording]:
+        for recording in recordings:
+            self.check(recording)
+            yield recording
+
+    def _batches(self, recordings: Iterable, batch_size: int) -> Iterator:
+        samples = map(self.prepare, recordings)
         for chunk in self._get_chunk_data(samples, batch_size):
             yield self.collate_fn(chunk)
 
@@ -386,8 +362,11 @@ class SkeletonInferencer(BaseInferencer):
         cuts = [recording.cut(start, stop) for start, stop in parts]
         there = [cut for cut in cuts if cut is not None]
         scores = iter(
-            np.array(prediction['pred_scores'])
-            for prediction in self(there, batch_size=batch_size)['predictions']
+            [
+                sample.pred_score.cpu().numpy()
+                for batch in self._batches(there, batch_size)
+                for sample in self.forward(batch)
+            ]
         )
         return [
             Window(*part, None if cut is None else next(scores))
@@ -395,70 +374,6 @@ class SkeletonInferencer(BaseInferencer):
         ]
 
     # Checks
-
-    def mapping(self, recording: Recording) -> tuple | None:
-        """Say which layouts joints are mapped between.
-
-        Args:
-            recording (Recording): The recording.
-
-        Returns:
-            tuple[str, str]: Names of its layout and the model's; None where
-            nothing is to be mapped, or a layout is not known.
-
-        Raises:
-            ValueError: The joints are not the model's and cannot be mapped.
-        """
-        joints = recording.sample['keypoint'].shape[2]
-        source, target = self.stored_layout, self.layout
-        if recording.layout is not None:
-            source = get_layout(recording.layout)
-            if joints != source.num_joints:
-                raise ValueError(
-                    f'{recording.where} has {joints} joints, but its layout '
-                    f'{source.name!r} has {source.num_joints}.'
-                )
-        if source is not None and joints != source.num_joints:
-            raise ValueError(self._explain(recording.where, joints))
-        if target is None and joints != (self.num_joints or joints):
-            raise ValueError(self._explain(recording.where, joints))
-        if source is None or target is None or source == target:
-            return None
-        try:
-            joint_indices(source.name, target.name)
-        except ValueError as error:
-            raise ValueError(
-                f'{recording.where} cannot be given to a model of layout '
-                f'{target.name!r} by MapJoints: {error}'
-            ) from None
-        return source.name, target.name
-
-    def _explain(self, where: str, joints: int) -> str:
-        """Say what is wrong with a number of joints, and what would help."""
-        wanted = self.stored_layout
-        told = f'{where} has {joints} joints, but the model takes '
-        if wanted is None:
-            return f"{told}{self.num_joints}, of a layout it doesn't tell."
-        told += f'{wanted.num_joints} (layout {wanted.name!r}). '
-        same = [v for v in LAYOUTS.values() if v.num_joints == joints]
-        same = {layout.name: layout for layout in same}
-        if not same:
-            return (
-                f'{told}No known layout has {joints} joints: if yours has '
-                "all of the model's, register it in a file and give it by "
-                '--layout FILE.py; MapJoints then takes them.'
-            )
-        able = [name for name in same if _maps(name, self.layout)]
-        names = ' and '.join(map(repr, able or same))
-        if able:
-            return (
-                f'{told}Layout {names} has them among its {joints}: give it '
-                'by --layout, and MapJoints takes them.'
-            )
-        return (
-            f'{told}Known with {joints} joints: {names}, which lacks some of '
-            "the model's, so that MapJoints cannot help."
-        )
 
     def check(self, recording: Recording) -> None:
         """Check the joints, the units and the coordinates of a recording.
@@ -469,11 +384,10 @@ class SkeletonInferencer(BaseInferencer):
         Raises:
             ValueError: They are not the model's.
         """
-        self.mapping(recording)
+        self.joints.mapping(recording)
         keypoint, where = recording.sample['keypoint'], recording.where
-        steps = {s['type'] for s in self._dataset_cfg(self.cfg).pipeline}
         for expected, wanted in ((2, IMAGE_STEPS), (3, SPACE_STEPS)):
-            if keypoint.shape[3] != expected and steps & wanted:
+            if keypoint.shape[3] != expected and self._steps & wanted:
                 raise ValueError(
                     f'{where} has {keypoint.shape[3]} coordinates a joint, '
                     f'but the model takes {expected}.'
@@ -494,7 +408,7 @@ class SkeletonInferencer(BaseInferencer):
             )
 
     def prepare(self, recording: Recording) -> dict:
-        """Check one recording and run the test pipeline on it.
+        """Map the joints of one recording and run the test pipeline on it.
 
         Args:
             recording (Recording): The recording.
@@ -506,12 +420,11 @@ class SkeletonInferencer(BaseInferencer):
         Raises:
             ValueError: See :meth:`__call__`.
         """
-        self.check(recording)
         sample = copy.deepcopy(recording.sample)
         sample.pop('label', None)
         sample.setdefault('modality', 'Pose')
         sample.setdefault('start_index', 0)
-        names = self.mapping(recording)
+        names = self.joints.mapping(recording)
         if names is not None:
             sample = MapJoints(*names)(sample)
         try:
@@ -526,9 +439,9 @@ class SkeletonInferencer(BaseInferencer):
 
     def _check_channels(self, inputs: torch.Tensor, where: str) -> None:
         """Check numbers a joint of skeletons (clips, M, T, V, C)."""
-        backbone = self.cfg.model.backbone
-        channels = backbone.get('in_channels', 3)
-        if inputs.ndim == 5 and inputs.shape[-1] != channels:
+        channels = self.cfg.model.backbone.get('in_channels', 3)
+        is_gcn = 'FormatGCNInput' in self._steps
+        if is_gcn and inputs.shape[-1] != channels:
             raise ValueError(
                 f"{where} has {inputs.shape[-1]} numbers a joint (the score's "
                 f'included) after the pipeline, but the model takes '
@@ -549,24 +462,3 @@ def _read(
 
 def _is_path(value: object) -> bool:
     return isinstance(value, (str, Path))
-
-
-def _maps(source: str, target: SkeletonLayout | None) -> bool:
-    try:
-        return target is not None and bool(joint_indices(source, target.name))
-    except ValueError:
-        return False
-
-
-def _layout_of_graph(graph: str | dict) -> str | None:
-    """Name of the layout whose graph is given, as the toolbox writes it."""
-    if isinstance(graph, str):
-        return graph if graph in LAYOUTS else None
-    for name, layout in LAYOUTS.items():
-        own = layout.graph()
-        if (graph['num_node'], graph['center']) == (
-            own['num_node'],
-            own['center'],
-        ) and set(map(tuple, graph['inward'])) == set(own['inward']):
-            return name
-    return None
