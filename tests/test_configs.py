@@ -485,6 +485,8 @@ def test_classifiers_from_the_union(data, protocol):
     # All else is as after a pre-training on the data set alone.
     own = config(f'{name}-keypoint-3d')
     own.pop('load_from')
+    layouts = [its.pop('model_layout') for its in (cfg, own)]
+    assert layouts == ['kinect_v1', layout]
     for part in PARTS:
         pipeline = cfg[f'{part}_dataloader'].dataset.pipeline
         step = pipeline.pop(0)
