@@ -308,7 +308,8 @@ def run(args) -> None:
     layout = inferencer.joints.layout
     print(
         f'{type(inferencer.model).__name__}, {len(inferencer.classes)} '
-        f'classes, layout {layout.name if layout else "unknown: joints are taken as they come"}'
+        'classes, layout '
+        + (layout.name if layout else 'unknown: joints stay as they come')
     )
     start = time.perf_counter()
     recordings = read_sound(files, inferencer, args)

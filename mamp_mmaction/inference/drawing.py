@@ -114,7 +114,9 @@ def draw_animation(
         left.spines[['left', 'bottom']].set_visible(False)
 
     rate = FRAME_RATE / (frames[1] if len(frames) > 1 else 1)
-    save_animation(path, figure, update, len(frames), fps=min(rate, 15))
+    save_animation(
+        path, figure, update, len(frames), fps=min(rate, 15), dpi=75
+    )
 
 
 def draw_timeline(
