@@ -111,6 +111,7 @@ STUDY = (
     Row('exact', 'mamp', 'MAMP', 'pretrain', UNION),
     Row('none', 'mamp', 'none', tuning='scratch'),
     option('fast', 'fast: cross-attention, a quarter decoded'),
+    option('mask75', 'fast, three quarters masked'),
     option('nat', 'fast, joints normalised over the clip'),
     option('accel', 'fast, motion and acceleration'),
     option('weighted', 'fast, loss weighted by motion'),
