@@ -15,10 +15,11 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset, DefaultSampler
 from mmengine.dist import all_gather_object
 from mmengine.model import is_model_wrapper
-from mmengine.runner import CheckpointLoader, Runner, set_random_seed
+from mmengine.runner import Runner, set_random_seed
 from torch.utils.data import DataLoader, SequentialSampler
 
 from ..datasets.progress import track
+from ..models.state_dict_checks import load_weights
 
 # Recognisers whose backbones give (clips, D, ...); all others give skeletons.
 VOLUME_RECOGNIZERS = (Recognizer2D, Recognizer3D, MMRecognizer3D)
@@ -179,24 +180,7 @@ def model_with_backbone(
     if checkpoint is None:
         model.init_weights()
         return model
-    weights = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    weights = weights.get('state_dict', weights)
-    weights = {
-        key.removeprefix('module.').removeprefix('backbone.'): value
-        for key, value in weights.items()
-        if key.removeprefix('module.').startswith('backbone.')
-    }
-    try:
-        missing = model.backbone.load_state_dict(weights, strict=False)[0]
-    except (RuntimeError, ValueError) as error:
-        reason = ' '.join(str(error).split())
-        raise ValueError(f'{checkpoint}: {reason}') from error
-    if missing:
-        raise ValueError(
-            f'{checkpoint} lacks {len(missing)} weights of the '
-            f"{type(model.backbone).__name__}, such as 'backbone.{missing[0]}'"
-            ': use the config that it was trained with.'
-        )
+    load_weights(model.backbone, checkpoint, 'backbone.')
     return model
 
 

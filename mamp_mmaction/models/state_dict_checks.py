@@ -5,8 +5,10 @@ shape, which leaves a module half random. The mixin makes that an error.
 """
 
 import torch
+import torch.nn as nn
 import torch.nn.functional as F
 from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader
 
 SPATIAL_EMBED, TEMPORAL_EMBED = 'spatial_embed', 'temporal_embed'
 
@@ -29,6 +31,38 @@ def resize_temporal_embed(
         curve.float(), num_segments, mode='linear', align_corners=False
     )
     return curve.transpose(1, 2)[:, :, None].to(embed.dtype)
+
+
+def load_weights(module: nn.Module, checkpoint: str, prefix: str = '') -> None:
+    """Load all weights of a module, or none.
+
+    Args:
+        module (nn.Module): The module.
+        checkpoint (str): Path or URL; it may have further weights.
+        prefix (str): What stands before the module's names there. Defaults
+            to ``''``.
+
+    Raises:
+        ValueError: Weights are missing or do not fit.
+    """
+    weights = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    weights = weights.get('state_dict', weights)
+    weights = {
+        key.removeprefix('module.').removeprefix(prefix): value
+        for key, value in weights.items()
+        if key.removeprefix('module.').startswith(prefix)
+    }
+    try:
+        missing = module.load_state_dict(weights, strict=False)[0]
+    except (RuntimeError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise ValueError(f'{checkpoint}: {reason}') from error
+    if missing:
+        raise ValueError(
+            f'{checkpoint} lacks {len(missing)} weights of the '
+            f"{type(module).__name__}, such as '{prefix}{missing[0]}': use "
+            'the config that it was trained with.'
+        )
 
 
 class StateDictChecksMixin:

@@ -7,6 +7,8 @@ from pathlib import Path
 from .atomic import written_whole
 
 SUFFIXES = ('.gif', '.mp4')
+# Of a GIF, and frames that tell which ones.
+NUM_COLORS, NUM_KEY_FRAMES = 255, 8
 
 
 def check_animation_path(path: str | Path) -> None:
@@ -84,3 +86,28 @@ def save_animation(
                     writer.grab_frame()
         except subprocess.CalledProcessError as error:
             raise ValueError(f'{path}: ffmpeg failed ({error}).') from error
+        if is_gif:
+            _share_palette(temporary)
+
+
+def _share_palette(path: Path) -> None:
+    """Give all frames of a GIF the same colours, without dithering.
+
+    What stands still is then the same from frame to frame, and costs nothing:
+    such files are half as large.
+    """
+    from PIL import Image, ImageSequence
+
+    with Image.open(path) as file:
+        options = dict(
+            save_all=True, loop=0, duration=file.info.get('duration')
+        )
+        frames = [x.convert('RGB') for x in ImageSequence.Iterator(file)]
+    keys = frames[:: -(-len(frames) // NUM_KEY_FRAMES)]
+    width, height = keys[0].size
+    every = Image.new('RGB', (width, height * len(keys)))
+    for place, frame in enumerate(keys):
+        every.paste(frame, (0, place * height))
+    palette = every.quantize(NUM_COLORS)
+    frames = [x.quantize(palette=palette, dither=0) for x in frames]
+    frames[0].save(path, 'gif', append_images=frames[1:], **options)

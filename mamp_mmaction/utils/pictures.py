@@ -17,6 +17,8 @@ COLORS = {
 }
 # Red speaks for an answer, blue against it.
 SIGNED = 'RdBu_r'
+# Opacity of what a model does not see.
+FADED = 0.28
 # A moment is as wide as 1, a row as high as this.
 ROW_HEIGHT = 1.5
 # Layouts of estimators whose y leads down.
@@ -61,8 +63,10 @@ def flatten_bodies(keypoint: np.ndarray, in_image: bool) -> np.ndarray:
 
 
 def place_bodies(
-    keypoint: np.ndarray, in_image: bool
-) -> tuple[np.ndarray, np.ndarray]:
+    keypoint: np.ndarray,
+    in_image: bool,
+    moments: Sequence[int] | None = None,
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Lay out several moments of a sequence side by side.
 
     All moments have one scale and one floor; each stands in the middle of its
@@ -71,15 +75,19 @@ def place_bodies(
     Args:
         keypoint (np.ndarray): Shape (M, T, V, C).
         in_image (bool): Whether y leads down.
+        moments (Sequence[int], optional): Frames (F,). Defaults to None,
+            some that lie evenly.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: The moments (F,), and positions (M, F,
-        V, 2), NaN where nothing is seen; moment i is at x = i.
+        tuple[np.ndarray, np.ndarray, float]: The moments (F,), positions (M,
+        F, V, 2), NaN where nothing is seen, and the scale, by which a length
+        of the data is multiplied; moment i is at x = i.
     """
-    frames = keypoint.shape[1]
-    moments = np.linspace(0, frames - 1, min(NUM_MOMENTS, frames))
-    moments = moments.round().astype(int)
-    places = flatten_bodies(keypoint[:, moments], in_image)
+    if moments is None:
+        frames = keypoint.shape[1]
+        moments = np.linspace(0, frames - 1, min(NUM_MOMENTS, frames)).round()
+    moments = np.asarray(moments, int)
+    places, scale = flatten_bodies(keypoint[:, moments], in_image), 1.0
     x, y = places[..., 0], places[..., 1]
     known = np.isfinite(x)
     if known.any():
@@ -94,7 +102,7 @@ def place_bodies(
         y -= y[known].min()
         places *= scale
         x += np.arange(len(moments))[:, None]
-    return moments, places
+    return moments, places, scale
 
 
 def average_near(weights: np.ndarray, moments: np.ndarray) -> np.ndarray:
@@ -116,12 +124,32 @@ def average_near(weights: np.ndarray, moments: np.ndarray) -> np.ndarray:
     return np.stack(means, axis=1)
 
 
+def joint_colors(num_joints: int, layout: SkeletonLayout | None) -> np.ndarray:
+    """Colours that tell the sides of a body, and two persons, apart.
+
+    Args:
+        num_joints (int): Joints, V.
+        layout (SkeletonLayout, optional): Says what the sides are.
+
+    Returns:
+        np.ndarray: RGBA of the first person and of others, (2, V, 4).
+    """
+    from matplotlib.colors import to_rgba_array
+
+    sides = np.full(num_joints, 'middle')
+    if layout is not None:
+        sides[list(layout.left)], sides[list(layout.right)] = 'left', 'right'
+    persons = zip(*(COLORS[side] for side in sides))
+    return np.stack([to_rgba_array(colors) for colors in persons])
+
+
 def draw_bodies(
     axes: object,
     places: np.ndarray,
     layout: SkeletonLayout | None,
     near: np.ndarray | None = None,
     linewidth: float = 1.6,
+    faded: np.ndarray | None = None,
 ) -> None:
     """Draw bones and joints.
 
@@ -133,30 +161,37 @@ def draw_bodies(
             size of the joints and their colour, red above zero. Defaults to
             None.
         linewidth (float): Points of a bone's width. Defaults to 1.6.
+        faded (np.ndarray, optional): Bool, (M, F, V), joints that are drawn
+            nearly transparent, and with them their bones. Defaults to None.
     """
     from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba
 
-    sides = np.full(places.shape[2], 'middle')
     bones = np.zeros((0, 2), int)
     if layout is not None:
         bones = np.array(layout.inward)
-        sides[list(layout.left)], sides[list(layout.right)] = 'left', 'right'
+    shades = joint_colors(places.shape[2], layout)
     for person, bodies in enumerate(places):  # (F, V, 2)
-        colors = np.array([COLORS[side][person > 0] for side in sides])
+        colors = np.tile(shades[int(person > 0)], (len(bodies), 1, 1))
         if near is not None:
-            colors[:] = '#c4c4c4' if person else '#777777'
+            colors[:] = to_rgba('#c4c4c4' if person else '#777777')
+        bone_colors = colors[:, bones[:, 0]]  # (F, B, 4)
+        if faded is not None:
+            hidden = faded[person]
+            colors[hidden, 3] = FADED
+            bone_colors[hidden[:, bones].any(axis=2), 3] = FADED
         lines = bodies[:, bones]  # (F, B, 2, 2)
         drawn = np.isfinite(lines).all(axis=(2, 3))
         axes.add_collection(
             LineCollection(
                 lines[drawn],
-                colors=colors[bones[:, 0][np.nonzero(drawn)[1]]],
+                colors=bone_colors[drawn],
                 linewidths=linewidth,
                 capstyle='round',
             )
         )
         drawn = np.isfinite(bodies).all(axis=2)
-        look = dict(s=2 * linewidth**2, c=colors[np.nonzero(drawn)[1]])
+        look = dict(s=2 * linewidth**2, c=colors[drawn])
         if near is not None:
             share = (near / (abs(near).max() or 1))[person][drawn]
             look = dict(
@@ -176,7 +211,9 @@ def draw_sequence(
     keypoint: np.ndarray,
     layout: SkeletonLayout | None,
     weights: np.ndarray | None = None,
-) -> None:
+    moments: Sequence[int] | None = None,
+    faded: np.ndarray | None = None,
+) -> tuple[np.ndarray, float]:
     """Draw several moments of a sequence.
 
     Args:
@@ -186,14 +223,26 @@ def draw_sequence(
         weights (np.ndarray, optional): Shape (M, T, V). Averages over
             the frames next to each moment are shown by the size of the joints
             and their colour, red above zero. Defaults to None.
+        moments (Sequence[int], optional): Frames that are drawn (F,).
+            Defaults to None, some that lie evenly.
+        faded (np.ndarray, optional): Bool, (M, T, V), joints that are drawn
+            nearly transparent. Defaults to None.
+
+    Returns:
+        tuple[np.ndarray, float]: Where the joints are drawn, (M, F, V, 2),
+        and the scale.
     """
-    moments, places = place_bodies(keypoint, is_image(keypoint, layout))
+    in_image = is_image(keypoint, layout)
+    width = NUM_MOMENTS if moments is None else len(moments)
+    moments, places, scale = place_bodies(keypoint, in_image, moments)
+    faded = None if faded is None else faded[:, moments]
     near = None if weights is None else average_near(weights, moments)
-    draw_bodies(axes, places, layout, near)
+    linewidth = np.clip(8 / width, 1.6, 3.2)
+    draw_bodies(axes, places, layout, near, linewidth, faded)
     seen = np.isfinite(places).any(axis=(0, 2, 3))
     labels = [f'{m}' if s else f'{m}: nobody' for m, s in zip(moments, seen)]
     axes.set(
-        xlim=(-0.5, NUM_MOMENTS - 0.5),
+        xlim=(-0.5, width - 0.5),
         ylim=(-0.05, ROW_HEIGHT + 0.05),
         aspect='equal',
         yticks=[],
@@ -202,6 +251,17 @@ def draw_sequence(
     axes.tick_params(length=0)
     axes.spines[['left', 'right', 'top']].set_visible(False)
     axes.spines['bottom'].set_color('#dddddd')
+    return places, scale
+
+
+def side_handles() -> list:
+    """Entries of a legend that says what the colours of the sides are."""
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], color=color, linewidth=3, label=side)
+        for side, (color, _) in COLORS.items()
+    ]
 
 
 def draw_picture(
@@ -223,7 +283,6 @@ def draw_picture(
     """
     try:
         from matplotlib.figure import Figure
-        from matplotlib.lines import Line2D
     except ImportError:
         raise ValueError(
             'a picture needs matplotlib: pip install matplotlib'
@@ -244,12 +303,8 @@ def draw_picture(
         )
         axes.set_title(title, loc='left', fontsize=9, parse_math=False)
         draw_sequence(axes, keypoint, found)
-    handles = [
-        Line2D([], [], color=color, linewidth=3, label=side)
-        for side, (color, _) in COLORS.items()
-    ]
     figure.legend(
-        handles=handles,
+        handles=side_handles(),
         loc='outside upper left',
         ncols=4,
         frameon=False,
