@@ -162,12 +162,13 @@ def run(tmp_path, load_tool, capsys):
         val = dict(type='SkeletonDataset', pipeline=steps())
         val.update(changes.pop('dataset', {}))
         cfg = dict(model=model_cfg(), val_dataloader=dict(dataset=val))
+        cfg.update(model_layout='nturgb+d')
         cfg = Config(dict(cfg, **changes))
         cfg.dump(tmp_path / 'config.py')
         words = [data, tmp_path / 'config.py']
         words += [tmp_path / 'weights.pth'] * weights
         words += ['--sample', sample or toy_pair()['frame_dir']]
-        words += ['--layout', 'nturgb+d', '--out', tmp_path / out, *options]
+        words += ['--out', tmp_path / out, *options]
         load_tool('show_method').main([str(word) for word in words])
         return tmp_path / out
 

@@ -37,8 +37,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--layout',
         metavar='NAME_OR_FILE',
         help='which joints the model gets: a name of the layout table, or a '
-        'Python file that registers a layout (default: the only known layout '
-        'of as many joints; where there are several, no bones)',
+        'Python file that registers a layout (default: the one that the '
+        'config tells, else the only known one of as many joints, else no '
+        'bones)',
     )
     parser.add_argument(
         '--tau',
@@ -95,7 +96,8 @@ def run(args) -> None:
     dataset = build_dataset(cfg.val_dataloader.dataset, args.file)
     place = find_sample(dataset, args.sample)
     sample = masked_sample(model, dataset, place, bool(args.checkpoint))
-    layout, told = find_layout(args.layout, sample.keypoint.shape[2])
+    given = args.layout or cfg.get('model_layout')
+    layout, told = find_layout(given, sample.keypoint.shape[2])
     print(f'Layout: {told}')
     if args.out.suffix == '.png':
         if args.figure:

@@ -32,18 +32,16 @@ class MotionPictureHook(Hook):
     its result is the same bit by bit. Of several processes the first one
     draws::
 
-        custom_hooks = [
-            dict(type='MotionPictureHook', interval=20, layout='nturgb+d')
-        ]
+        custom_hooks = [dict(type='MotionPictureHook', interval=20)]
 
     Args:
         interval (int): Epochs from picture to picture. Defaults to 20.
         samples (int | Sequence[str]): How many samples are drawn, which then
             lie evenly in the validation data, or their names. Defaults to 2.
         layout (str, optional): Which joints the model gets, by a name of
-            :mod:`mamp_mmaction.layouts`. Defaults to None, the only known
-            layout of as many joints; where there are several, no bones are
-            drawn.
+            :mod:`mamp_mmaction.layouts`. Defaults to None, the one that the
+            config tells (``model_layout``), else the only known one of as
+            many joints, else no bones are drawn.
     """
 
     # As RepresentationProbeHook, and for its reasons.
@@ -78,7 +76,8 @@ class MotionPictureHook(Hook):
             return
         model = motion_predictor(model_of(runner), 'the config')
         check_predicts_motion(model)
-        self._layout, _ = find_layout(self.layout, model.neck.num_joints)
+        given = self.layout or runner.cfg.get('model_layout')
+        self._layout, _ = find_layout(given, model.neck.num_joints)
         if runner.val_loop is None:
             raise ValueError(
                 'MotionPictureHook draws samples of the validation data, but '
