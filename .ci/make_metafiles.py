@@ -72,7 +72,7 @@ NAME = re.compile(
     r'(-(?P<split>xsub|xview|xset))?(-from-(?P<source>\S+))?-'
     r'keypoint-(?P<dims>[23]d)'
 )
-SOURCE_METRIC = 'Top 1 Accuracy (linear probe, published by the source)'
+SOURCE_METRIC = 'Top 1 Accuracy (linear probe, published by {})'
 # Rows of the results on MSR-Action3D, by network and protocol.
 MEASURED = {
     ('mamp', 'scratch'): 'MAMP transformer | none',
@@ -155,20 +155,21 @@ def figures_of(path: Path, named: dict) -> dict[str, float]:
     return {key: float(value) for key, value in figures.items() if value}
 
 
-def source_of(protocol: str) -> tuple[str, list[str]]:
-    """Whose idea the option of a config is, and the source's accuracies.
+def sources_of(protocol: str) -> dict[str, list[str]]:
+    """Whose idea the option of a config is, and the sources' accuracies.
 
     Args:
         protocol (str): Such as ``'pretrain-nat'``.
 
     Returns:
-        tuple[str, list[str]]: The source, empty without an option, and what
-        it published for NTU RGB+D 60 X-sub and X-view, if it did.
+        dict[str, list[str]]: By source what it published for NTU RGB+D 60
+        X-sub and X-view, if it did; empty without an option.
     """
     table = (ROOT / 'docs' / 'options.md').read_text()
     row = re.search(rf'\| `{protocol}` \| (.+) \|$', table, re.M)
-    source, *figures = re.split(r', (?=\d)| / ', row[1]) if row else ['']
-    return source, figures
+    sources = row[1].split('; ') if row else []
+    split = (re.split(r', (?=\d)| / ', source) for source in sources)
+    return {source: figures for source, *figures in split}
 
 
 def describe(path: Path, sizes: dict) -> dict:
@@ -194,13 +195,15 @@ def describe(path: Path, sizes: dict) -> dict:
     figures = figures_of(path, named)
     if figures:
         result['Metrics'] = figures
-    source, published = source_of(named['protocol'])
+    sources = sources_of(named['protocol'])
+    option = {'Source of the Option': '; '.join(sources)} if sources else {}
     of_source = [
         {
             'Task': 'Skeleton-based Action Recognition',
             'Dataset': f'{DATA_SETS["ntu60"]} {split}, 3D',
-            'Metrics': {SOURCE_METRIC: float(figure)},
+            'Metrics': {SOURCE_METRIC.format(source): float(figure)},
         }
+        for source, published in sources.items()
         for split, figure in zip(('X-sub', 'X-view'), published)
         if named['data'] == 'ntu60'
     ]
@@ -217,7 +220,7 @@ def describe(path: Path, sizes: dict) -> dict:
             'Training Data': data,
             'Training Resources': f'{processes} process'
             + ('es' if processes > 1 else ''),
-            **({'Source of the Option': source} if source else {}),
+            **option,
         },
         'Results': [result, *of_source],
     }

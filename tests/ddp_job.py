@@ -16,7 +16,7 @@ from mamp_mmaction.evaluation.extraction import (
     extract_features,
     ordered_dataloader,
 )
-from small_models import batch, mamp
+from small_models import OPTIONS, batch, mamp, with_option
 
 # One with and one without BatchNorm.
 PROBED = ('MAMP', 'ST-GCN')
@@ -38,6 +38,21 @@ def gradients(model, inputs, samples):
         name.removeprefix('module.'): param.grad
         for name, param in model.named_parameters()
     }
+
+
+def train_with(option, rank=0, size=1):
+    """Weights after three steps with an option, on a share of each batch."""
+    torch.manual_seed(0)
+    model = with_option(**OPTIONS[option])
+    wrapped = MMDistributedDataParallel(model) if size > 1 else model
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        inputs, samples = batch(samples=8)
+        sgd.zero_grad()
+        losses = wrapped(inputs[rank::size], samples[rank::size], mode='loss')
+        model.parse_losses(losses)[0].backward()
+        sgd.step()
+    return model.state_dict()
 
 
 def pretrain(folder, **kwargs):
@@ -67,6 +82,9 @@ def main():
         runner.train()
         linear.check_that_only_the_head_trained(runner)
         found[name] = runner.model.module.state_dict()
+
+    for option in OPTIONS:
+        found[option] = train_with(option, rank, size)
 
     if rank == 0:
         representation.config(folder)  # writes the annotations

@@ -35,6 +35,18 @@ HEATMAPS = [
 ]
 
 
+LATENT = dict(type='LatentPredictionHead')
+# Options beyond the paper that models have: of the head, the decoder or MAMP.
+OPTIONS = {
+    'nat': dict(head=dict(target='joint', norm_target='clip')),
+    'accel': dict(head=dict(target=dict(motion=0.8, acceleration=0.2))),
+    'weight': dict(head=dict(loss_weight='motion')),
+    'cross': dict(neck=dict(attention='cross')),
+    'share': dict(decode_ratio=0.5),
+    'latent': dict(head=LATENT),
+}
+
+
 def encoder(**kwargs):
     cfg = dict(
         type='MAMPTransformer',
@@ -61,13 +73,18 @@ def pretraining(backbone=None, neck=None, compile_cfg=None, **head):
             ),
             **(neck or {}),
         ),
-        head=dict(type='MotionPredictionHead', **head),
+        head=dict(dict(type='MotionPredictionHead'), **head),
         compile_cfg=compile_cfg,
     )
 
 
 def mamp(*args, **kwargs):
     return MODELS.build(pretraining(*args, **kwargs))
+
+
+def with_option(head=None, neck=None, **kwargs):
+    """A MAMP with one of the ``OPTIONS``."""
+    return MODELS.build(dict(pretraining(None, neck, **head or {}), **kwargs))
 
 
 def linear_head(num_classes=6):

@@ -33,6 +33,7 @@ FOLDERS = ('ntu60', 'ntu120', 'pku1', 'pku2')
 VARIANTS = {
     'nat': (dict(head=dict(target='joint', norm_target='clip')), {}),
     'accel': (dict(head=dict(target=dict(motion=0.8, acceleration=0.2))), {}),
+    'latent': (dict(head=dict(type='LatentPredictionHead')), {}),
     'tube': ({}, dict(tube=3)),
     'limb': ({}, dict(tube=3, part='limb')),
     'cross': (dict(neck=dict(attention='cross')), {}),
@@ -520,7 +521,9 @@ def test_a_variant_differs_in_its_option_alone(name, layout, variant):
     fast = '-fast' if 'kinect' in name else ''
     expected = config(name.format(fast))
     for key, change in model.items():
-        expected.model[key].update(change)
+        expected.model[key] = (
+            change if 'type' in change else dict(expected.model[key], **change)
+        )
     pipelines = [expected.test_pipeline]
     for part in PARTS:
         pipelines += [x.pipeline for x in members(expected[part + LOADER])]

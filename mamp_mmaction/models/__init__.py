@@ -1,3 +1,4 @@
+from .latent_prediction_head import LatentPredictionHead
 from .linear_probe_head import LinearProbeHead
 from .mamp import MAMP
 from .mamp_decoder import MAMPDecoder
@@ -12,6 +13,7 @@ extend_toolbox()
 
 __all__ = [
     'MAMP',
+    'LatentPredictionHead',
     'LinearProbeHead',
     'MAMPDecoder',
     'MAMPFinetuneHead',

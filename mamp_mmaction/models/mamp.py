@@ -4,6 +4,7 @@ from mmaction.registry import MODELS
 from mmaction.utils import ConfigType, SampleList
 from mmengine.model import BaseModel
 
+from .latent_prediction_head import is_latent, width_of_blocks
 from .masked_patches import (
     MaskedPatches,
     features_to_tokens,
@@ -61,6 +62,8 @@ class MaskedMotionPrediction:
         latent = self.encode(keypoint, mask, visible)  # (N * M, K, D)
         pred = self.neck(latent, visible, wanted)  # (N * M, Q, u * C)
         keypoint, mask = keypoint.flatten(0, 1), mask.flatten(0, 1)
+        if self.head.teacher is not None and self.training:
+            self.head.teacher.follow(self.backbone)
         return self.head.loss(pred, keypoint, mask, wanted)
 
     def build_motion_prediction(
@@ -76,8 +79,8 @@ class MaskedMotionPrediction:
 
         Raises:
             ValueError: If decoder or head contradict the encoder or each
-                other, the backbone is none of skeletons, or the share is
-                outside (0, 1].
+                other, the backbone is none of skeletons, or has no blocks
+                for a latent target, or the share is outside (0, 1].
         """
         if not 0 < decode_ratio <= 1:
             raise ValueError(
@@ -94,8 +97,13 @@ class MaskedMotionPrediction:
             neck.setdefault('num_coords', head['num_coords'])
         if isinstance(head.get('target'), dict):
             neck.setdefault('num_targets', max(len(head['target']), 1))
+        latent = is_latent(head)
+        if latent:
+            neck.setdefault('pred_dims', width_of_blocks(self.backbone))
         self.neck = MODELS.build(neck)
         self.head = MODELS.build(share('head', head, self.neck, HEAD_SHARES))
+        if latent:
+            self.head.add_teacher(self.backbone)
         # What an encoder that cannot drop tokens sees of the masked ones.
         self.masked_patches = None
         if not hasattr(self.backbone, 'encode'):
@@ -244,12 +252,12 @@ class MAMP(MaskedMotionPrediction, BaseModel):
         neck (dict): Config of the decoder, :class:`MAMPDecoder`. Arguments
             that it shares with encoder and head are taken from there.
         head (dict): Config of target and loss,
-            :class:`MotionPredictionHead`; ``t_patch_size`` and
-            ``num_coords`` likewise.
+            :class:`MotionPredictionHead` or :class:`LatentPredictionHead`;
+            ``t_patch_size`` and ``num_coords`` likewise.
         data_preprocessor (dict, optional): Defaults to None, which is
             ``dict(type='SkeletonDataPreprocessor')``.
         compile_cfg (dict, optional): Arguments of ``torch.compile`` for
-            decoder and encoder, of a transformer its blocks. They are
+            decoder, teacher and encoder, of a transformer its blocks. They are
             compiled when they first run; copies, pickled ones too, compile
             anew. Defaults to None, which does not compile.
         decode_ratio (float): Share of the masked tokens that is decoded in
@@ -278,8 +286,9 @@ class MAMP(MaskedMotionPrediction, BaseModel):
             encoder = self.backbone
             if self.masked_patches is None:
                 encoder = getattr(encoder, 'blocks', encoder)
-            for module in (encoder, self.neck):
-                module.compile(**self.compile_cfg)
+            for module in (encoder, self.neck, self.head.teacher):
+                if module is not None:
+                    module.compile(**self.compile_cfg)
 
     def __setstate__(self, state: dict) -> None:
         # The state of a module has no compiled functions.
@@ -300,7 +309,8 @@ class MAMP(MaskedMotionPrediction, BaseModel):
             list[ActionDataSample]: The samples with ``pred_motion`` (for
             other targets ``pred_joint``, ``pred_acceleration``), (M, T, V,
             C) in the skeleton's units (with ``num_coords``, so many
-            channels), and ``masked_errors`` (M, 3) as summed by
+            channels), or of a latent target ``pred_latent``, (M, L, D); and
+            ``masked_errors`` (M, 3) as summed by
             :meth:`MotionPredictionHead.errors`.
         """
         keypoint, mask = self.unpack(inputs, data_samples)

@@ -53,6 +53,8 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
             ``in_channels``.
         num_targets (int): Patches that are predicted for a token, one after
             the other: a mixture has several. Defaults to 1.
+        pred_dims (int, optional): Numbers to predict for a token, where they
+            are no patches. Defaults to None, those of its patches.
         attention (str): ``'self'``, the paper's: all tokens attend to each
             other. Or ``'cross'``: mask tokens attend to the encoded visible
             ones alone, which costs less, since what a token predicts does
@@ -78,6 +80,7 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         drop_path_rate: float = 0.0,
         num_coords: int | None = None,
         num_targets: int = 1,
+        pred_dims: int | None = None,
         attention: str = 'self',
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -106,7 +109,7 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         )
         self.norm = nn.LayerNorm(D)
         patch = t_patch_size * (num_coords or in_channels)
-        self.pred = nn.Linear(D, num_targets * patch)
+        self.pred = nn.Linear(D, pred_dims or num_targets * patch)
         init_transformer_weights(self)
 
     def forward(
@@ -126,7 +129,8 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
 
         Returns:
             torch.Tensor: Predicted patches, (B, Q, u * C), or (B, L, u *
-            C); with ``num_coords`` read k for C.
+            C); with ``num_coords`` read k for C, with ``pred_dims`` that for
+            u * C.
 
         Raises:
             ValueError: If the tokens have another width than D.
@@ -162,13 +166,24 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args, **kwargs
     ) -> None:
+        backbone_alone = (
+            "or load the backbone alone by init_cfg=dict(type='Pretrained', "
+            "prefix='backbone.', checkpoint=...)."
+        )
         for kind, key in KIND_KEYS.items():
             if kind != self.attention and prefix + key in state_dict:
                 raise ValueError(
                     f'The checkpoint has {prefix}{key}: its decoder was '
                     f"trained with attention='{kind}', this one has "
                     f"attention='{self.attention}'. Set attention='{kind}', "
-                    'or load the backbone alone by init_cfg=dict('
-                    "type='Pretrained', prefix='backbone.', checkpoint=...)."
+                    + backbone_alone
                 )
+        found = state_dict.get(prefix + 'pred.weight', self.pred.weight)
+        if len(found) != len(self.pred.weight):
+            raise ValueError(
+                f'The checkpoint has {prefix}pred.weight: its decoder '
+                f'predicts {len(found)} numbers for a token, this one '
+                f'{len(self.pred.weight)}. Set the head that it was trained '
+                'with, ' + backbone_alone
+            )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

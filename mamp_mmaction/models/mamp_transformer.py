@@ -146,6 +146,20 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
         Returns:
             torch.Tensor: Tokens of shape (B, K, D), or (B, L, D).
         """
+        return self.norm(self.blocks(self.embed_tokens(keypoint, visible)))
+
+    def embed_tokens(
+        self, keypoint: torch.Tensor, visible: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Embed patches and their places: what the first block gets.
+
+        Args:
+            keypoint (torch.Tensor): Skeletons of shape (B, T, V, C).
+            visible (torch.Tensor, optional): As in :meth:`encode`.
+
+        Returns:
+            torch.Tensor: Tokens of shape (B, K, D), or (B, L, D).
+        """
         self._check_input(keypoint)
         patches = patchify(keypoint, self.t_patch_size)  # (B, L, u * C)
         position = self.spatial_embed + self.temporal_embed
@@ -153,8 +167,7 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
         if visible is not None:
             patches = gather_tokens(patches, visible)
             position = gather_tokens(position, visible)
-        tokens = self.patch_embed(patches) + position
-        return self.norm(self.blocks(tokens))
+        return self.patch_embed(patches) + position
 
     def _check_input(self, keypoint: torch.Tensor) -> None:
         expected = (self.num_frames, self.num_joints, self.in_channels)

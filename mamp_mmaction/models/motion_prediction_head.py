@@ -132,6 +132,7 @@ class MotionPredictionHead(BaseModule):
         self.ignore_absent = ignore_absent
         self.num_coords = num_coords
         self.loss_weight = loss_weight
+        self.teacher = None  # only a latent target needs one
 
     def loss(
         self,
@@ -201,24 +202,9 @@ class MotionPredictionHead(BaseModule):
         wanted: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The errors of each of the n targets, (B, n) twice and (B,)."""
-        target = self.target_patches(keypoint)
-        if pred.shape[2] != target.shape[2]:
-            raise ValueError(
-                f'The decoder predicts {pred.shape[2]} numbers for a token, '
-                f'but the target has {target.shape[2]}: its t_patch_size, '
-                'num_coords and num_targets must be those of the head.'
-            )
-        counted = mask.float()
-        if self.ignore_absent:
-            present = keypoint.flatten(1).any(dim=1)
-            counted = counted * present[:, None]
-        weight = counted
-        if self.loss_weight == 'motion':
-            weight = weight * self._motion_share(keypoint, mask)
-        if wanted is not None:
-            target = gather_tokens(target, wanted)
-            weight = weight.gather(1, wanted)
-            counted = counted.gather(1, wanted)
+        target, weight, counted = self._compared(
+            self.target_patches(keypoint), pred, keypoint, mask, wanted
+        )
 
         def summed(difference: torch.Tensor) -> torch.Tensor:
             parts = difference.chunk(len(self.targets), dim=2)
@@ -232,6 +218,35 @@ class MotionPredictionHead(BaseModule):
 
         error, zero_error = summed(pred.float() - target), summed(target)
         return error, zero_error, counted.sum(dim=1)
+
+    def _compared(
+        self,
+        target: torch.Tensor,
+        pred: torch.Tensor,
+        keypoint: torch.Tensor,
+        mask: torch.Tensor,
+        wanted: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Targets of what is predicted, their weights, and which count."""
+        if pred.shape[2] != target.shape[2]:
+            raise ValueError(
+                f'The decoder predicts {pred.shape[2]} numbers for a token, '
+                f'but the target has {target.shape[2]}: its t_patch_size, '
+                'num_coords, num_targets and pred_dims must be those of the '
+                'head.'
+            )
+        counted = mask.float()
+        if self.ignore_absent:
+            present = keypoint.flatten(1).any(dim=1)
+            counted = counted * present[:, None]
+        weight = counted
+        if self.loss_weight == 'motion':
+            weight = weight * self._motion_share(keypoint, mask)
+        if wanted is not None:
+            target = gather_tokens(target, wanted)
+            weight = weight.gather(1, wanted)
+            counted = counted.gather(1, wanted)
+        return target, weight, counted
 
     def _motion_share(
         self, keypoint: torch.Tensor, mask: torch.Tensor
