@@ -13,7 +13,9 @@ class MaskedMotionMetric(BaseMetric):
     ``zero_mse``, that of predicting zero: a model that is not below it has
     learned nothing. Both are in the units of the training loss. (They do not
     bear its name, since mmengine logs whatever is called a loss averaged
-    over the last validations.)
+    over the last validations.) Of a latent target, whose training loss is the
+    smooth L1 distance, they are squared errors all the same, ``zero_mse`` is
+    1, and what they are measured in changes with the teacher.
 
     Args:
         collect_device (str): Where results of several processes are

@@ -33,7 +33,7 @@ class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
         cls_head (dict): Config of the classification head.
         motion_neck (dict): Config of the decoder, :class:`MAMPDecoder`.
         motion_head (dict): Config of target and loss,
-            :class:`MotionPredictionHead`.
+            :class:`MotionPredictionHead` or :class:`LatentPredictionHead`.
         motion_weight (float): Weight of the auxiliary loss. Defaults to 1.
         decode_ratio (float): Share of the masked tokens that is decoded, as
             in :class:`MAMP`. Defaults to 1, all of them.
