@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mamp_mmaction  # noqa: F401  # before the toolbox
 import torch
+from mmaction.registry import MODELS
 from mmengine.dist import get_dist_info, init_dist
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import init_default_scope
@@ -43,7 +44,7 @@ def gradients(model, inputs, samples):
 def train_with(option, rank=0, size=1):
     """Weights after three steps with an option, on a share of each batch."""
     torch.manual_seed(0)
-    model = with_option(**OPTIONS[option])
+    model = MODELS.build(with_option(OPTIONS[option]))
     wrapped = MMDistributedDataParallel(model) if size > 1 else model
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(3):

@@ -82,9 +82,13 @@ def mamp(*args, **kwargs):
     return MODELS.build(pretraining(*args, **kwargs))
 
 
-def with_option(head=None, neck=None, **kwargs):
-    """A MAMP with one of the ``OPTIONS``."""
-    return MODELS.build(dict(pretraining(None, neck, **head or {}), **kwargs))
+def with_option(option=None, joints=V):
+    """Config of a MAMP with one of the ``OPTIONS``, or without."""
+    option = dict(option or {})
+    head, neck = (option.pop(part, {}) for part in ('head', 'neck'))
+    return dict(
+        pretraining(encoder(num_joints=joints), neck, **head), **option
+    )
 
 
 def linear_head(num_classes=6):

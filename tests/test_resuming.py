@@ -12,7 +12,15 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from processes import start_fork
-from small_models import T, V, encoder, finetune_head, pretraining
+from small_models import (
+    OPTIONS,
+    T,
+    V,
+    encoder,
+    finetune_head,
+    pretraining,
+    with_option,
+)
 from synthetic import data_set, loader, pipeline, write
 
 from mamp_mmaction.compat import CheckpointError, checkpoint_saving
@@ -27,6 +35,10 @@ MODELS = dict(
         backbone=DROPS,
         cls_head=finetune_head(),
     ),
+)
+# The masks of options, for the joints that a layout of limbs has.
+MASKS = dict(
+    tube=dict(tube=2), limb=dict(tube=2, part='limb', layout='nturgb+d')
 )
 BY_ITERATION = dict(type='IterBasedTrainLoop', max_iters=6)
 
@@ -54,10 +66,12 @@ def make_runner(
     **dataloader,
 ):
     """Three epochs of two batches, with everything that draws."""
+    joints = 25 if model in MASKS else V
     ann_file = Path('data.pkl')
     if not ann_file.exists():
-        write(ann_file, data_set(4, 4, frames=T + 9, joints=V))
-    steps = pipeline(T, 1, 0.8 if model == 'pretrain' else None)
+        write(ann_file, data_set(4, 4, frames=T + 9, joints=joints))
+    steps = pipeline(T, 1, None if model == 'finetune' else 0.8)
+    steps[-2].update(MASKS.get(model, {}))
     steps.insert(2, dict(type='RandomRotate3D'))
     train = loader('data.pkl', 'xsub_train', steps, batch_size=2, **dataloader)
     train['sampler']['type'] = sampler
@@ -66,7 +80,7 @@ def make_runner(
     )
     train_cfg = train_cfg or dict(by_epoch=True, max_epochs=3)
     return Runner(
-        model=MODELS[model],
+        model=MODELS.get(model) or with_option(OPTIONS.get(model), joints),
         work_dir=str(work_dir),
         train_dataloader=train,
         train_cfg=train_cfg,
@@ -140,6 +154,17 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(model, workers):
         make_runner('cut', hooks=[Stop(3)], **kwargs).train()
     # The seed is that of the checkpoint, if none is given.
     found = weights_of('cut', seed=None, resume=True, **kwargs)
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize('option', [*OPTIONS, *MASKS])
+def test_so_does_one_with_an_option(option):
+    """Beside an average of the weights."""
+    hooks = [dict(type='EMAHook')]
+    expected = weights_of('whole', option, hooks=hooks)
+    with pytest.raises(KeyboardInterrupt):
+        make_runner('cut', option, hooks=[*hooks, Stop(3)]).train()
+    found = weights_of('cut', option, resume=True, hooks=hooks)
     assert_same(found, expected)
 
 
