@@ -111,12 +111,13 @@ STUDY = (
     Row('exact', 'mamp', 'MAMP', 'pretrain', UNION),
     Row('none', 'mamp', 'none', tuning='scratch'),
     option('fast', 'fast: cross-attention, a quarter decoded'),
-    option('mask75', 'fast, three quarters masked'),
     option('nat', 'fast, joints normalised over the clip'),
     option('accel', 'fast, motion and acceleration'),
     option('weighted', 'fast, loss weighted by motion'),
     option('tube', 'fast, tube masks'),
     option('limb', 'fast, limb masks'),
+    option('latent', 'fast, features of a teacher'),
+    option('mask75', 'fast, three quarters masked'),
 )
 
 ALL, TENTH, FEW = 'all', '10 %', '3 a class'  # labels
