@@ -31,7 +31,8 @@ def main():
     importlib.reload(sys.modules[__package__])
     if script.parent.name in ('convert', 'deployment'):
         _let_torch_load_checkpoints()
-    sys.argv = [str(script), *_without_double_amp(script, arguments[1:])]
+    arguments = _without_double_amp(script, arguments[1:])
+    sys.argv = [str(script), *_resuming_first(script, arguments)]
     runpy.run_path(str(script), run_name='__main__')
 
 
@@ -110,6 +111,25 @@ def _without_double_amp(script, arguments):
         return arguments
     print(f'{configs[0]} trains in mixed precision already: --amp is dropped.')
     return [argument for argument in arguments if argument != '--amp']
+
+
+def _resuming_first(script, arguments):
+    """Let --resume go before a load_from on the command line.
+
+    train.py would take what load_from names for a checkpoint of this run. A
+    run that has none yet begins with it.
+    """
+    if script.name != 'train.py' or '--resume' not in arguments:
+        return arguments
+    behind = arguments[arguments.index('--resume') + 1 :]
+    if behind and not behind[0].startswith('-'):  # resume this file
+        return arguments
+    return [
+        argument.replace('load_from=', 'begin_from=', 1)
+        if argument.startswith('load_from=')
+        else argument
+        for argument in arguments
+    ]
 
 
 if __name__ == '__main__':

@@ -1,13 +1,16 @@
 """What configs call, :func:`use_dataset`, and how commands read configs."""
 
 import copy
+import difflib
 import inspect
+import logging
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 from mmaction.utils import register_all_modules
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
@@ -20,6 +23,13 @@ PARTS = ('train', 'val', 'test')
 MEMBER = ('ann_file', 'stored_layout', 'split')
 # What is a number or a word of the mask.
 MASK = ('mask_ratio', 'tau', 'tube', 'part')
+# What else the toolbox reads of a config than its runner's arguments.
+SETTINGS = (
+    *('custom_imports', 'test_pipeline', 'runner_type', 'compile'),
+    *('activation_checkpointing', 'efficient_conv_bn_eval', 'sync_bn'),
+    *('find_unused_parameters', 'model_wrapper_cfg', 'gpu_ids'),
+    'begin_from',  # what the launcher makes of load_from beside --resume
+)
 CHANNELS = ('xyz', 'xyz+score', 'xy', 'xy+score')
 
 
@@ -398,6 +408,8 @@ def _drop(pipeline: list, *kinds: str) -> None:
 def check_settings(cfg: ConfigDict) -> None:
     """Refuse variables of a config that look like settings, but set nothing.
 
+    Others that nothing reads, such as ``load_form``, are warned of.
+
     A name such as ``ann_file`` or ``num_classes`` at the top level of a
     config is no more than a variable. It is refused where model and loaders
     have that name too, and only with other values, and where it is an option
@@ -409,7 +421,7 @@ def check_settings(cfg: ConfigDict) -> None:
     Raises:
         ValueError: If there is such a variable; it is named.
     """
-    read = set(inspect.signature(Runner).parameters) | {'test_pipeline'}
+    read = {*inspect.signature(Runner).parameters, *SETTINGS}
     options = {field.name for field in fields(DatasetOptions)}
     parts = [cfg.get('model')] + [cfg.get(f'{p}_dataloader') for p in PARTS]
     for name, value in cfg.items():
@@ -427,12 +439,27 @@ def check_settings(cfg: ConfigDict) -> None:
                 'train_dataloader.dataset.ann_file; a variable of your own '
                 'needs another name.'
             )
+        if not used and value not in _values(_without(cfg, name)):
+            close = difflib.get_close_matches(name, read, n=1)
+            print_log(
+                f'{name}={value!r} at the top level of the config is no '
+                'setting, and nothing has its value'
+                + (f': did you mean {close[0]!r}?' if close else '.'),
+                logger='current',
+                level=logging.WARNING,
+            )
 
 
-def _values(node, key: str) -> Iterator:
-    """All values under this key, at any depth."""
+def _without(cfg: ConfigDict, name: str) -> dict:
+    return {key: value for key, value in cfg.items() if key != name}
+
+
+def _values(node, key: str | None = None) -> Iterator:
+    """All values under this key, or any, at any depth."""
     if isinstance(node, dict):
-        if key in node:
+        if key is None:
+            yield from node.values()
+        elif key in node:
             yield node[key]
         node = node.values()
     if not isinstance(node, str) and hasattr(node, '__iter__'):

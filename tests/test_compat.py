@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from mmaction.engine.hooks import VisualizationHook
-from mmaction.registry import TRANSFORMS
+from mmaction.registry import MODELS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.dist import utils as dist_utils
 from mmengine.runner import Runner
 from processes import ROOT, free_port, run_python
+from small_models import linear_head
 
 from mamp_mmaction.compat import check_mmcv, mmcv_version, repair_toolbox
 
@@ -244,6 +245,29 @@ def test_skeletons_are_not_drawn_as_videos():
         draw(hook, 0, batch, [None])
     hook.enable = False
     draw(hook, 0, batch, [None])
+
+
+@pytest.mark.parametrize(
+    ('config', 'error', 'message'),
+    [
+        (
+            dict(type='MotionPredictionHead', motion_strid=2),
+            TypeError,
+            "no argument 'motion_strid': did you mean 'motion_stride'",
+        ),
+        # An argument of the head's base class.
+        (
+            dict(linear_head(), los_cls={}),
+            TypeError,
+            "did you mean 'loss_cls'",
+        ),
+        (dict(type='MAMPDecoder', ab=1), TypeError, 'also takes .*, depth, '),
+        (dict(type='MAMPDecodr'), KeyError, "did you mean 'MAMPDecoder'"),
+    ],
+)
+def test_misspelt_words_of_a_config_are_corrected(config, error, message):
+    with pytest.raises(error, match=message):
+        MODELS.build(config)
 
 
 def test_posec3ds_pipeline_runs():

@@ -860,6 +860,25 @@ def test_settings_that_set_nothing_end_the_run(setting, tmp_path):
             build_runner(shrink(cfg), data).train()
 
 
+@pytest.mark.parametrize(
+    ('setting', 'message'),
+    [
+        ("load_form = 'a.pth'", "did you mean 'load_from'"),
+        ('epochs = 77', 'no setting, and nothing has its value'),
+    ],
+)
+def test_misspelt_settings_are_warned_of(setting, message, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        'mamp_mmaction.config.print_log',
+        lambda text, **kwargs: lines.append(text),
+    )
+    cfg = Config.fromstring(setting, '.py')
+    check_settings(cfg)
+    (line,) = lines
+    assert setting.split()[0] in line and message in line
+
+
 def test_variables_that_are_used_are_no_settings(tmp_path):
     path = tmp_path / 'child.py'
     options = 'ann_file=ann_file, num_classes=classes'

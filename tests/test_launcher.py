@@ -92,6 +92,20 @@ def test_amp_is_dropped_where_the_config_has_it(tmp_path, capsys):
     assert 'mixed precision already' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ('resume', 'key'),
+    [
+        ([], 'load_from'),
+        (['--resume'], 'begin_from'),
+        (['--resume', 'epoch_1.pth'], 'load_from'),
+    ],
+)
+def test_resuming_goes_before_loading(resume, key):
+    arguments = ['a.py', *resume, '--cfg-options', 'load_from=b.pth']
+    found = launcher._resuming_first(Path('train.py'), arguments)
+    assert found == [*arguments[:-1], f'{key}=b.pth']
+
+
 @pytest.mark.parametrize('protocol', ['pretrain', 'finetune', 'linear'])
 def test_schedule_is_drawn(protocol, launch, tmp_path):
     (config,) = TOY.glob(f'*-{protocol}-*.py')

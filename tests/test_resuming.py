@@ -63,6 +63,7 @@ def make_runner(
     max_keep_ckpts=-1,
     resume=False,
     sampler='DefaultSampler',
+    times=1,
     **dataloader,
 ):
     """Three epochs of two batches, with everything that draws."""
@@ -76,7 +77,7 @@ def make_runner(
     train = loader('data.pkl', 'xsub_train', steps, batch_size=2, **dataloader)
     train['sampler']['type'] = sampler
     train['dataset'] = dict(
-        type='RepeatDataset', dataset=train['dataset'], times=1
+        type='RepeatDataset', dataset=train['dataset'], times=times
     )
     train_cfg = train_cfg or dict(by_epoch=True, max_epochs=3)
     return Runner(
@@ -338,3 +339,30 @@ def test_a_full_disk_leaves_the_last_checkpoint(request):
     with pytest.raises(OSError, match=r'epoch_2.pth could not be written: '):
         make_runner('a', max_keep_ckpts=1, hooks=[Fill()]).train()
     assert files_of('a') == ['epoch_1.pth', 'last_checkpoint']
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+def test_long_runs_need_no_more_memory_or_files():
+    """2,000 iterations, whose workers start anew every 8."""
+    found = []
+
+    class Measure(Hook):
+        def after_train_epoch(self, runner):
+            if runner.epoch % 50 == 49:
+                pages = int(Path('/proc/self/statm').read_text().split()[1])
+                files = len(os.listdir('/proc/self/fd'))
+                found.append((pages * resource.getpagesize() / 1e6, files))
+                print(runner.iter, *found[-1], flush=True)
+
+    make_runner(
+        'a',
+        train_cfg=dict(by_epoch=True, max_epochs=250),
+        max_keep_ckpts=1,
+        hooks=[Measure()],
+        num_workers=2,
+        times=4,
+    ).train()
+    (first, files), *_, (last, _) = found
+    assert last - first < 5  # MB
+    assert {number for _, number in found} == {files}

@@ -4,10 +4,13 @@ import json
 import math
 import os
 import runpy
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mmaction
+import numpy as np
 import pytest
 import torch
 from processes import (
@@ -17,6 +20,8 @@ from processes import (
     run_successfully,
     start_fork,
 )
+
+from mamp_mmaction.compat.checkpoint_saving import find_latest_checkpoint
 
 TESTS = Path(__file__).parent
 CONFIGS = TESTS.parent / 'configs'
@@ -45,6 +50,12 @@ model = dict(
     backbone=dict(embed_dims=16, depth=1, num_heads=2),
     cls_head=dict(in_channels=16))
 train_cfg = dict(max_epochs=2, val_interval=1)
+"""
+FINETUNE = """
+_base_ = '{configs}/mamp/toy/mamp_1xb32-finetune-20e_toy-xsub-keypoint-3d.py'
+model = dict(
+    backbone=dict(embed_dims=16, depth=1, num_heads=2),
+    cls_head=dict(in_channels=16))
 """
 STGCNPP = """
 _base_ = '{stgcnpp}'
@@ -169,10 +180,17 @@ def test_pretraining_stops_tests_and_resumes(project):
     assert (project.work_dir('pretrain') / 'epoch_4.pth').exists()
 
 
-def test_resuming_before_the_first_checkpoint_keeps_the_start(project):
+@pytest.mark.parametrize(
+    ('options', 'start'),
+    [([], 'epoch_60.pth'), (['begin_from=own.pth'], 'own.pth')],
+)
+def test_resuming_before_the_first_checkpoint_begins_as_asked(
+    project, options, start
+):
     project.write_config('probe', PROBE)
-    with pytest.raises(AssertionError, match=r'epoch_60.pth does not exist'):
-        project.run('train.py', 'probe', '--resume')
+    options = options and ['--cfg-options', *options]
+    with pytest.raises(AssertionError, match=f'{start} does not exist'):
+        project.run('train.py', 'probe', '--resume', *options)
 
 
 def test_stgcnpp_of_the_toolbox_trains_and_tests(project):
@@ -225,3 +243,87 @@ custom_imports = dict(imports=['mamp_mmaction', 'rank_dump_hook'])
         pretrained['backbone.norm.weight'],
         weights('pretrain', 0, 'start')['backbone.norm.weight'],
     )
+
+
+KILLED = """
+train_cfg = dict(max_epochs=100, val_interval=100)
+param_scheduler = dict(end=100)
+default_hooks['checkpoint'].update(max_keep_ckpts=1, save_last=False)
+train_dataloader.update(num_workers=2)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize(
+    ('text', 'start'),
+    [(PRETRAIN, ''), (FINETUNE, "load_from = 'start.pth'\n")],
+)
+def test_twenty_kills_lose_an_epoch_at_most_each(project, text, start):
+    """Starts of random length, from one that has not begun to train."""
+    project.write_config('config', text, KILLED + start)
+    if start:
+        project.write_config('start', PRETRAIN)
+        project.run(
+            'train.py', 'start', '--cfg-options', 'train_cfg.max_epochs=2'
+        )
+        weights = project.work_dir('start') / 'epoch_2.pth'
+        weights.rename(project.folder / 'start.pth')
+    command = [sys.executable, '-m', 'mamp_mmaction', 'train', 'config.py']
+    command += ['--seed', '3', '--resume', '--work-dir']
+
+    def begin(folder):
+        return subprocess.Popen(
+            [*command, folder],
+            cwd=project.folder,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        )
+
+    def trained(folder):
+        """The last iteration that a start has logged."""
+        logs = (project.folder / folder).glob('*/vis_data/scalars.json')
+        lines = [
+            line for log in logs for line in log.open() if '"loss"' in line
+        ]
+        return max((json.loads(line)['step'] for line in lines), default=0)
+
+    def last(folder):
+        path = find_latest_checkpoint(project.folder / folder)
+        return torch.load(path, weights_only=False) if path else None
+
+    began = time.monotonic()
+    whole = begin('whole')
+    while not trained('whole'):
+        time.sleep(0.1)
+    startup = time.monotonic() - began
+    assert whole.wait() == 0
+
+    rng = np.random.default_rng(0)
+    kills, most, goes = 0, 0, 0
+    folder = 'cut0'
+    while kills < 20:
+        process = begin(folder)
+        try:
+            assert process.wait(startup * rng.uniform(0.5, 1.5)) == 0
+            assert_same_weights(last(folder), last('whole'))
+            goes += 1
+            folder = f'cut{goes}'
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+            saved = last(folder)
+            lost = trained(folder) - (saved['meta']['iter'] if saved else 0)
+            most = max(most, lost)
+            print(
+                f'kill {kills}: at {trained(folder)}, lost {lost}', flush=True
+            )
+    assert begin(folder).wait() == 0
+    assert_same_weights(last(folder), last('whole'))
+    assert most <= 4  # the batches of an epoch
+
+
+def assert_same_weights(found, expected):
+    for key, value in expected['state_dict'].items():
+        assert torch.equal(found['state_dict'][key], value), key

@@ -161,6 +161,8 @@ def _load_or_resume_what_is_whole(self):
 
 
 def _start_of(cfg):
+    if 'begin_from' in cfg:  # load_from on the command line
+        return cfg.begin_from
     if cfg.filename is None or not Path(cfg.filename).exists():
         return None
     return Config.fromfile(cfg.filename).get('load_from')
