@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from processes import start_fork
 from small_models import (
@@ -61,6 +61,7 @@ def make_runner(
     train_cfg=None,
     hooks=(),
     max_keep_ckpts=-1,
+    save_best=None,
     resume=False,
     sampler='DefaultSampler',
     times=1,
@@ -93,6 +94,7 @@ def make_runner(
                 interval=1 if 'max_epochs' in train_cfg else 2,
                 by_epoch='max_epochs' in train_cfg,
                 max_keep_ckpts=max_keep_ckpts,
+                save_best=save_best,
             ),
         ),
         custom_hooks=list(hooks),
@@ -339,6 +341,25 @@ def test_a_full_disk_leaves_the_last_checkpoint(request):
     with pytest.raises(OSError, match=r'epoch_2.pth could not be written: '):
         make_runner('a', max_keep_ckpts=1, hooks=[Fill()]).train()
     assert files_of('a') == ['epoch_1.pth', 'last_checkpoint']
+
+
+def test_the_best_checkpoint_stays_until_a_better_one_is_saved(request):
+    runner = make_runner('a', save_best='acc')
+    runner.train()
+    (hook,) = (x for x in runner.hooks if isinstance(x, CheckpointHook))
+    hook.after_val_epoch(runner, dict(acc=0.3))
+    runner.train_loop._epoch = 1
+    hook.after_val_epoch(runner, dict(acc=0.4))
+    assert [x for x in files_of('a') if 'best' in x] == [
+        'best_acc_epoch_1.pth'
+    ]
+    runner.train_loop._epoch = 2
+    request.getfixturevalue('little_space')
+    with pytest.raises(OSError, match=r'best_acc_epoch_2.pth could not'):
+        hook.after_val_epoch(runner, dict(acc=0.5))
+    assert [x for x in files_of('a') if 'best' in x] == [
+        'best_acc_epoch_1.pth'
+    ]
 
 
 @pytest.mark.long
