@@ -26,6 +26,7 @@ MASK = ('mask_ratio', 'tau', 'tube', 'part')
 # What else the toolbox reads of a config than its runner's arguments.
 SETTINGS = (
     *('custom_imports', 'test_pipeline', 'runner_type', 'compile'),
+    *('vis_backends', 'model_layout'),
     *('activation_checkpointing', 'efficient_conv_bn_eval', 'sync_bn'),
     *('find_unused_parameters', 'model_wrapper_cfg', 'gpu_ids'),
     'begin_from',  # what the launcher makes of load_from beside --resume

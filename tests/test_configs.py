@@ -118,8 +118,10 @@ def steps(dataloader):
 
 
 @every_config
-def test_every_config(path):
+def test_every_config(path, monkeypatch):
     """What holds for all of them."""
+    # Nothing is warned of.
+    monkeypatch.delattr('mamp_mmaction.config.print_log')
     cfg = loaded(path)
     _, processes, batch, _, epochs = SIZES.match(path.stem).groups()
     assert cfg.train_cfg.max_epochs == int(epochs)

@@ -247,10 +247,10 @@ custom_imports = dict(imports=['mamp_mmaction', 'rank_dump_hook'])
 
 
 KILLED = """
-train_cfg = dict(max_epochs=60, val_interval=60)
-param_scheduler = dict(end=60)
+train_cfg = dict(max_epochs=40, val_interval=40)
+param_scheduler = dict(end=40)
 default_hooks['checkpoint'].update(max_keep_ckpts=1, save_last=False)
-train_dataloader.update(num_workers=2)
+train_dataloader.update(num_workers=2, persistent_workers=True)
 """
 
 
