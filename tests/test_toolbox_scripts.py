@@ -299,7 +299,7 @@ def test_twenty_kills_lose_an_epoch_at_most_each(project, text, start):
         folder = f'cut{runs}'
         until = trained(folder) + rng.integers(40)  # iterations
         process = begin(folder)
-        time.sleep(rng.uniform(2))
+        time.sleep(rng.uniform(0, 2))
         ended = 0
         while not ended and trained(folder) < until:
             time.sleep(0.01)
