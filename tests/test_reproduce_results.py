@@ -309,6 +309,31 @@ def test_means_of_data_sets_and_what_pretraining_costs(results):
     assert 'held-out performers' in tables
 
 
+def test_results_of_other_machines_are_merged(results):
+    """With their own; never those of other settings."""
+    budget = replace(results.BUDGETS['study'], data=('nw-ucla',))
+    cells = results.plan(budget, Path('data'))
+    chosen = {c.seed: c for c in cells if (c.step, c.row.name) == KNN}
+    write_result(chosen[0], dict(top1=0.5))
+    results.write_report('study', budget, cells, FOLDER)
+    other = Path('other.json')
+    (FOLDER / 'results.json').rename(other)
+    shutil.rmtree(FOLDER)
+    write_result(chosen[1], dict(top1=0.6))
+    tables = results.write_report('study', budget, cells, FOLDER, [other])
+    assert '| MAMP transformer | MAMP | all three | 55.0 ± 5.0 |' in tables
+    # The data may lie elsewhere, but that is all.
+    moved = results.plan(budget, Path('elsewhere'))
+    assert [*map(results.settings, moved)] == [*map(results.settings, cells)]
+    longer = results.plan(replace(budget, data=('utd-mhad',)), Path('data'))
+    changed = [replace(c, options=longer[0].options) for c in cells]
+    with pytest.raises(ValueError, match=r'other.json: seed0/exact/nw-ucla/'):
+        results.write_report('study', budget, changed, FOLDER, [other])
+
+
+KNN = 'knn', 'exact'
+
+
 @pytest.mark.parametrize(
     'options, message',
     [
@@ -361,7 +386,7 @@ def test_from_end_to_end(results, monkeypatch, capsys):
     assert said.count(': done (') == 11
     assert (folder / 'results.md').read_text().strip() in said
     found = json.loads((folder / 'results.json').read_text())
-    losses = found['pretrainings']['seed0/mamp-union/encoder']
+    losses = found['results']['seed0/mamp-union/encoder']
     assert losses['loss'] > 0 and losses['zero'] > 0
     assert len(found['measures']) == 8
     # Nothing is done twice, and no folder taken for another one's.

@@ -14,7 +14,8 @@ writes the tables of what is finished: means, standard errors over seeds and
 draws, and the differences from random features and from training from
 scratch, paired by seed and draw: of more than two standard errors, or no
 difference is shown. Draw d of seed s is label_seed 100 s + d for all rows.
-Pre-trained weights are kept, those of fine-tuned models are not.
+Pre-trained weights are kept, those of fine-tuned models are not. Machines may
+share the work by `--seeds`, and one of them report it by `--merge`.
 
 Budgets: `quick` does some of it on made data, some minutes on two CPU cores;
 `small` does all of it on three data sets on such cores; `full` wants a GPU:
@@ -24,6 +25,7 @@ data: performers of the training data are held out and tested on.
 """
 
 import argparse
+import hashlib
 import json
 import re
 import time
@@ -680,20 +682,57 @@ def draw_plot(budget: Budget, measures: list[dict], path: Path) -> bool:
     return bool(panels)
 
 
-def write_report(name: str, budget: Budget, cells: list, folder: Path) -> str:
-    """Write ``results.md``, ``.json`` and ``.png``; return the tables."""
-    from mamp_mmaction.utils import describe_machine, written_whole
+def settings(cell: Cell) -> str:
+    """What tells a cell from one of other settings, wherever its data lie."""
+    options = {
+        key: x.name if isinstance(x, Path) else str(x)
+        for key, x in cell.options.items()
+    }
+    text = json.dumps([cell.config.name, cell.start, options])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_results(cells: list, folder: Path, others: Sequence) -> tuple:
+    """Results by the names of cells, and on which machines they were got.
+
+    Those of ``others``, files ``results.json``, count where the folder has
+    none.
+    """
+    from mamp_mmaction.utils import describe_machine
     from mamp_mmaction.utils.resumable import read_result
 
-    results = {
-        cell.name: result
-        for cell in cells
-        if (result := read_result(folder / cell.name)) is not None
-    }
+    results, machines = {}, {}
+    for file in others:
+        content = json.loads(file.read_text())
+        machines |= dict.fromkeys(content['machines'])
+        for cell in cells:
+            found = content['results'].get(cell.name)
+            if found and found.pop('settings') != settings(cell):
+                raise ValueError(
+                    f'{file}: {cell.name} was made with other settings than '
+                    'this command has now: leave the file out.'
+                )
+            if found:
+                results[cell.name] = found
+    for cell in cells:
+        found = read_result(folder / cell.name)
+        if found is not None:
+            results[cell.name] = found
+            machines[describe_machine()] = None
     if not results:
         raise ValueError(f'Nothing in {folder} is finished.')
+    return results, list(machines)
+
+
+def write_report(
+    name: str, budget: Budget, cells: list, folder: Path, others: Sequence = ()
+) -> str:
+    """Write ``results.md``, ``.json`` and ``.png``; return the tables."""
+    from mamp_mmaction.utils import written_whole
+
+    results, machines = read_results(cells, folder, others)
     measures = collect(budget, cells, results)
-    costs, machine = pretraining_costs(cells, results), describe_machine()
+    costs = pretraining_costs(cells, results)
     tested = 'held-out performers' if budget.held_out else 'test data'
     tables = (
         f'Budget `{name}`; {len(results)} of {len(cells)} pieces of work are '
@@ -701,13 +740,16 @@ def write_report(name: str, budget: Budget, cells: list, folder: Path) -> str:
         'standard error over seeds and draws of the labels. Differences are '
         'paired by seed and draw; those of more than two standard errors, '
         'over three pairs or more, are bold; of others no difference is '
-        f'shown.\n{machine}.\n\n{format_tables(budget, measures, costs)}'
+        f'shown.\n{"; ".join(machines)}.\n\n'
+        f'{format_tables(budget, measures, costs)}'
     )
     if draw_plot(budget, measures, folder / 'results.png'):
         tables += '\n\n![Accuracy against labels](results.png)'
-    content = dict(budget=name, machine=machine, measures=measures)
-    content['pretrainings'] = {
-        key: x for key, x in results.items() if key.endswith('/encoder')
+    content = dict(budget=name, machines=machines, measures=measures)
+    content['results'] = {
+        cell.name: dict(results[cell.name], settings=settings(cell))
+        for cell in cells
+        if cell.name in results
     }
     for file, text in (
         ('results.md', f'{tables}\n'),
@@ -742,6 +784,15 @@ def parse_args(argv=None):
         '--report',
         action='store_true',
         help='do nothing, write the tables of what is finished',
+    )
+    parser.add_argument(
+        '--merge',
+        type=Path,
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        help='results.json of other machines, which have done other seeds: '
+        'the tables count them, too',
     )
     for name, choices, text in (
         ('data', KINECT, 'data sets'),
@@ -803,7 +854,7 @@ def reproduce(args: argparse.Namespace) -> None:
         torch.set_num_threads(threads)
         MMLogger.get_current_instance().setLevel('ERROR')
         run_in_order(cells, lambda cell: do(cell, folder, threads), jobs)
-    tables = write_report(args.budget, budget, cells, folder)
+    tables = write_report(args.budget, budget, cells, folder, args.merge)
     print(f'\n{tables}\n\nWritten to {folder}, results.*')
 
 
