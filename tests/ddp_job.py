@@ -2,14 +2,11 @@
 # ruff: noqa: I001
 
 import sys
-import uuid
 from pathlib import Path
 
 import mamp_mmaction  # noqa: F401  # before the toolbox
 import torch
-from mmaction.registry import MODELS
 from mmengine.dist import get_dist_info, init_dist
-from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import init_default_scope
 
@@ -19,7 +16,7 @@ from mamp_mmaction.evaluation.extraction import (
     extract_features,
     ordered_dataloader,
 )
-from small_models import OPTIONS, batch, mamp, with_option
+from small_models import batch, mamp
 
 # One with and one without BatchNorm.
 PROBED = ('MAMP', 'ST-GCN')
@@ -41,23 +38,6 @@ def gradients(model, inputs, samples):
         name.removeprefix('module.'): param.grad
         for name, param in model.named_parameters()
     }
-
-
-def train_with(option, rank=0, size=1):
-    """Weights after three steps with an option, on a share of each batch."""
-    # No runner trains; one that was stopped may have said that it does.
-    MessageHub.get_instance(uuid.uuid4().hex)
-    torch.manual_seed(0)
-    model = MODELS.build(with_option(OPTIONS[option]))
-    wrapped = MMDistributedDataParallel(model) if size > 1 else model
-    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(3):
-        inputs, samples = batch(samples=8)
-        sgd.zero_grad()
-        losses = wrapped(inputs[rank::size], samples[rank::size], mode='loss')
-        model.parse_losses(losses)[0].backward()
-        sgd.step()
-    return model.state_dict()
 
 
 def pretrain(folder, **kwargs):
@@ -87,9 +67,6 @@ def main():
         runner.train()
         linear.check_that_only_the_head_trained(runner)
         found[name] = runner.model.module.state_dict()
-
-    for option in OPTIONS:
-        found[option] = train_with(option, rank, size)
 
     if rank == 0:
         representation.config(folder)  # writes the annotations

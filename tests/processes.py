@@ -109,6 +109,32 @@ def start_fork(function, log, **environment):
         os._exit(status)
 
 
+def start_ranks(function, log, size):
+    """Call a function in forks that are the processes of one training.
+
+    Args:
+        function (callable): What each calls, without arguments.
+        log: File that gets all that they print.
+        size: How many processes.
+
+    Returns:
+        list[int]: The processes by their rank, for ``os.waitpid``.
+    """
+    port = free_port()
+    return [
+        start_fork(
+            function,
+            log,
+            MASTER_ADDR='127.0.0.1',
+            MASTER_PORT=port,
+            WORLD_SIZE=str(size),
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+        )
+        for rank in range(size)
+    ]
+
+
 def _abort(pid):
     """End a process after those it started; each one shows its stacks."""
     try:

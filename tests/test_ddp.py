@@ -4,7 +4,7 @@ import ddp_job
 import pytest
 import torch
 from processes import ROOT, TORCHRUN, run_successfully
-from small_models import OPTIONS, mamp
+from small_models import mamp
 from test_representation_probe_hook import (
     best_files,
     config,
@@ -38,21 +38,12 @@ def test_gradients_are_those_of_one_process(ranks):
         )
 
 
-@pytest.mark.parametrize('name', (*ddp_job.PROBED, 'weights', *OPTIONS))
+@pytest.mark.parametrize('name', (*ddp_job.PROBED, 'weights'))
 def test_all_processes_have_the_same_weights(ranks, name):
     """Of linear probes, whose backbones were checked, and pre-trainings."""
     _, (first, second) = ranks
     for key, value in first[name].items():
         assert torch.equal(value, second[name][key]), key
-
-
-@pytest.mark.parametrize('option', [o for o in OPTIONS if o != 'share'])
-def test_options_train_as_on_one_process(ranks, option):
-    _, (found, _) = ranks
-    for name, value in ddp_job.train_with(option).items():
-        torch.testing.assert_close(
-            found[option][name], value, rtol=1e-4, atol=1e-6, msg=name
-        )
 
 
 def test_features_and_scores_are_those_of_one_process(ranks):

@@ -16,9 +16,9 @@ import torch
 from processes import (
     ROOT,
     TORCHRUN,
-    free_port,
     run_successfully,
     start_fork,
+    start_ranks,
 )
 
 from mamp_mmaction.compat import load_checkpoint_file
@@ -101,25 +101,10 @@ class Project:
         They need not import anything, which costs most of such a run.
         """
         argv = [str(SCRIPTS / script), f'{config}.py', *map(str, args)]
-        environment = {}
         if processes > 1:
             argv += ['--launcher', 'pytorch']
-            environment = dict(
-                MASTER_ADDR='127.0.0.1',
-                MASTER_PORT=free_port(),
-                WORLD_SIZE=str(processes),
-            )
         log = self.folder / 'log.txt'
-        children = [
-            start_fork(
-                lambda: self._be(argv),
-                log,
-                RANK=str(rank),
-                LOCAL_RANK=str(rank),
-                **environment,
-            )
-            for rank in range(processes)
-        ]
+        children = start_ranks(lambda: self._be(argv), log, processes)
         statuses = [os.waitpid(child, 0)[1] for child in children]
         assert not any(statuses), log.read_text()
         return log.read_text()
