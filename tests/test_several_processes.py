@@ -5,7 +5,6 @@ The processes are forks of this one, which need import nothing.
 
 import os
 import signal
-import time
 import uuid
 from pathlib import Path
 
@@ -124,19 +123,22 @@ def train(names, steps, **kwargs):
     return found
 
 
-def train_on(size, *args, **kwargs):
-    """What each process found, or what it died of."""
+def begin(size, *args, **kwargs):
+    """Start processes that save what they found."""
 
     def save():
         found = train(*args, **kwargs)
         torch.save(found, f'{os.environ["RANK"]}.pth')
 
-    ranks = start_ranks(save, 'log.txt', size)
-    return [os.waitstatus_to_exitcode(os.waitpid(r, 0)[1]) for r in ranks]
+    return start_ranks(save, 'log.txt', size)
+
+
+def status_of(process):
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def found_by(size, *args, **kwargs):
-    statuses = train_on(size, *args, **kwargs)
+    statuses = [status_of(p) for p in begin(size, *args, **kwargs)]
     assert not any(statuses), Path('log.txt').read_text()
     return [torch.load(f'{rank}.pth') for rank in range(size)]
 
@@ -148,15 +150,17 @@ def _small(plain_config_text, monkeypatch):
     write(Path('data.pkl'), data_set(size, SAMPLES, joints=V))
 
 
+def check_losses(ranks, name, expected):
+    mean = torch.stack([rank[name]['losses'] for rank in ranks]).mean(dim=0)
+    torch.testing.assert_close(mean, expected, rtol=1e-5, atol=1e-5, msg=name)
+
+
 def check(size, names, steps):
     single, ranks = train(names, steps), found_by(size, names, steps)
     for name in names:
         expected, found = single[name], [rank[name] for rank in ranks]
-        mean = sum(rank['losses'] for rank in found) / size
-        assert len(mean) == steps
-        torch.testing.assert_close(
-            mean, expected['losses'], rtol=1e-5, atol=1e-5, msg=name
-        )
+        check_losses(ranks, name, expected['losses'])
+        assert len(expected['losses']) == steps
         for rank in found:
             assert rank['scores'] == pytest.approx(
                 expected['scores'], rel=1e-4
@@ -175,3 +179,18 @@ def test_two_processes_give_the_loss_of_one():
 @pytest.mark.parametrize('name', MODELS)
 def test_processes_give_the_losses_of_one_over_fifty_steps(size, name):
     check(size, [name], 50)
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_dies_or_hangs_ends_the_others(number):
+    """In bounded time, in words, and the training can be resumed."""
+    training = dict(size=2, names=['fast'], steps=4, interval=1)
+    first, second = begin(**training, hooks=[Signal(number)], timeout=3)
+    assert status_of(first) == 1  # or the test runs into its own limit
+    os.kill(second, signal.SIGKILL)
+    assert status_of(second) == -signal.SIGKILL
+    assert 'Process 0 of 2 has lost another one' in Path('log.txt').read_text()
+
+    resumed = found_by(**training, resume=True)
+    losses = train(['fast'], 4)['fast']['losses'][2:]
+    check_losses(resumed, 'fast', losses)

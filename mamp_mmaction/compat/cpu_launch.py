@@ -10,6 +10,10 @@ process group, DistributedDataParallel's reducer, it holds that lock and waits
 for the thread. Once Python shuts down, asking for the lock aborts the
 process instead. So a process group is never freed, and at exit the lock is
 given away until gloo's threads have dropped what they hold.
+
+Where a process dies or hangs, the others wait half an hour for it and then
+show an error of a socket. So they wait as long as NCCL does, and say what
+happened.
 """
 
 import atexit
@@ -18,14 +22,16 @@ import functools
 import os
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from mmengine.dist import get_rank
+from mmengine.dist import get_dist_info, get_rank
 from mmengine.dist import utils as dist_utils
 from mmengine.logging import print_log
 from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import Runner
 
 # Taken once, so that the repair can be made twice without wrapping twice.
 _LAUNCHERS = {
@@ -33,10 +39,15 @@ _LAUNCHERS = {
     for name in ('_init_dist_pytorch', '_init_dist_mpi', '_init_dist_slurm')
 }
 _init_wrapper = MMDistributedDataParallel.__init__
+_RUNS = {name: getattr(Runner, name) for name in ('train', 'val', 'test')}
 _THREADS = Path('/proc/self/task')
 # Dropping a tensor takes microseconds; a loaded machine may need longer.
 _POLL, _QUIET_POLLS = 0.01, 5  # seconds, polls in a row
 _LONGEST_WAIT = 5.0  # seconds
+# That of NCCL; gloo's own is 30 minutes.
+_TIMEOUT = timedelta(minutes=10)
+# In gloo's words.
+_LOST = ('Connection closed by peer', 'Connection reset', 'Timed out waiting')
 
 
 def is_needed() -> bool:
@@ -49,6 +60,8 @@ def allow_cpu_launch() -> None:
     for name, launch in _LAUNCHERS.items():
         setattr(dist_utils, name, _without_gpu(launch))
     MMDistributedDataParallel.__init__ = _init_on_parameters_device
+    for name, run in _RUNS.items():
+        setattr(Runner, name, _explaining_loss(run))
 
 
 def _keep_for_good(group) -> None:
@@ -87,6 +100,7 @@ def _without_gpu(launch):
     def launch_on_cpu(backend, **kwargs):
         set_device = torch.cuda.set_device
         torch.cuda.set_device = lambda device: None
+        kwargs.setdefault('timeout', _TIMEOUT)
         try:
             launch('gloo' if backend == 'nccl' else backend, **kwargs)
         finally:
@@ -107,3 +121,22 @@ def _init_on_parameters_device(self, module, *args, **kwargs):
         kwargs['device_ids'] = None
     _init_wrapper(self, module, *args, **kwargs)
     _keep_for_good(self.process_group)
+
+
+def _explaining_loss(run):
+    @functools.wraps(run)
+    def run_or_explain(self):
+        try:
+            return run(self)
+        except RuntimeError as error:
+            if not any(words in str(error) for words in _LOST):
+                raise
+            rank, size = get_dist_info()
+            raise RuntimeError(
+                f'Process {rank} of {size} has lost another one, which died, '
+                'or hung for longer than env_cfg.dist_cfg.timeout (in '
+                f'seconds; {_TIMEOUT.seconds} unless it is set). Look for the '
+                'error of that process, then go on by --resume.'
+            ) from error
+
+    return run_or_explain
