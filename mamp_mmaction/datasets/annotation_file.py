@@ -275,9 +275,11 @@ def _check_numbers(values: np.ndarray, where: str, key: str) -> float:
 
 def _check_label(label: object, where: str, num_classes: int | None) -> None:
     is_integer = isinstance(label, (int, np.integer))
-    if not is_integer or isinstance(label, bool) or label < 0:
+    # torch's integers have 64 bits.
+    if not is_integer or isinstance(label, bool) or not 0 <= label < 2**63:
         raise ValueError(
-            f'{where} has label {label!r}, expected an integer from 0.'
+            f'{where} has label {label!r}, expected an integer from 0, below '
+            '2**63.'
         )
     if num_classes is not None and label >= num_classes:
         raise ValueError(
