@@ -233,6 +233,8 @@ class _LateRemoval:
 
 @functools.wraps(_save_best_checkpoint)
 def _save_best_then_remove(self, runner, metrics):
+    if not self.save_best:
+        return  # a run that validates alone has no file backend either
     backend = self.file_backend
     self.file_backend = late = _LateRemoval(backend)
     try:
