@@ -7,6 +7,7 @@ import logging
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 from mmaction.utils import register_all_modules
 from mmengine.config import Config, ConfigDict, DictAction
@@ -468,14 +469,14 @@ def _values(node, key: str | None = None) -> Iterator:
             yield from _values(child, key)
 
 
-def load_config(path: str, options: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     """Read a config, with the settings of a command line.
 
     Its scope becomes the default one, and all of the toolbox is registered.
 
     Args:
-        path (str): The file, or ``mamp_mmaction::`` or ``mmaction::`` and its
-            path among the configs of the package.
+        path (str | Path): The file, or ``mamp_mmaction::`` or ``mmaction::``
+            and its path among the configs of the package.
         options (Sequence[str]): ``KEY=VALUE``, which replace settings of the
             config. Defaults to none.
 
@@ -487,7 +488,7 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     """
     # The toolbox's engine too, whose initialisers some of its models name.
     register_all_modules(init_default_scope=False)
-    cfg = Config.fromfile(find_config(path))
+    cfg = Config.fromfile(find_config(str(path)))
     if options:
         parser = ArgumentParser()
         parser.add_argument('--cfg-options', nargs='+', action=DictAction)
