@@ -5,6 +5,7 @@ import http.server
 import os
 import pickle
 import shutil
+import sys
 import threading
 import time
 from collections import OrderedDict, defaultdict
@@ -193,13 +194,18 @@ ARRAYS = [
 @pytest.mark.parametrize('zipped', [True, False])
 def test_numpy_values_of_both_majors_load(core, zipped, tmp_path, monkeypatch):
     # numpy 2 renamed numpy.core, so files of both names are about.
-    for value in (ARRAYS[0], ARRAYS[-1]):
-        function = value.__reduce__()[0]
-        monkeypatch.setattr(function, '__module__', f'{core}.multiarray')
     path = tmp_path / 'numpy.pth'
-    torch.save(
-        dict(values=ARRAYS), path, _use_new_zipfile_serialization=zipped
-    )
+    with monkeypatch.context() as patch:
+        for value in (ARRAYS[0], ARRAYS[-1]):
+            function = value.__reduce__()[0]
+            own, name = function.__module__, f'{core}.multiarray'
+            patch.setitem(
+                sys.modules, name, sys.modules.get(name, sys.modules[own])
+            )
+            patch.setattr(function, '__module__', name)
+        torch.save(
+            dict(values=ARRAYS), path, _use_new_zipfile_serialization=zipped
+        )
 
     values = load_checkpoint_file(path)['values']
     for found, expected in zip(values, ARRAYS):
