@@ -780,7 +780,15 @@ def test_a_new_data_set_by_three_words(base, tmp_path, unseen_layout):
     train_and_evaluate_once(build_runner(shrink(cfg)))
 
 
-BLOCKS = dict(re.findall(r'```python\n# (my_\w+\.py)\n(.*?)```', CARD, re.S))
+def blocks(text):
+    """The files that a document prints, by name."""
+    return dict(re.findall(r'```python\n# (my_\w+\.py)\n(.*?)```', text, re.S))
+
+
+BLOCKS = blocks(CARD)
+EXAMPLES = {}
+for _name in ('extending', 'recognisers'):
+    EXAMPLES |= blocks((ROOT / 'docs' / f'{_name}.md').read_text())
 
 
 @pytest.fixture
@@ -834,6 +842,34 @@ def test_documented_child_and_command_line(documented):
     check_settings(cfg)
     for part in PARTS:
         assert cfg[f'{part}_dataloader'].dataset.ann_file == 'x.pkl'
+
+
+@pytest.mark.parametrize(
+    'name', [n for n, text in EXAMPLES.items() if '_base_ = ' in text]
+)
+def test_documented_extension(name, tmp_path, monkeypatch):
+    """An example trains and is evaluated, hooks included, as it is printed."""
+    for path, text in EXAMPLES.items():
+        (tmp_path / path).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'data').mkdir()
+    made_data(tmp_path / 'data' / 'toy.pkl', classes=16)
+    cfg = Config.fromfile(name)
+    cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    cfg.param_scheduler.warmup = 0
+    cfg.load_from = None  # what another example would leave
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.indices = 4
+    runner = build_runner(cfg)
+    runner.train()
+    scores = runner.message_hub.log_scalars
+    assert np.isfinite(scores['train/loss'].current())
+    if 'SegmentMask' in EXAMPLES[name]:
+        mask = runner.train_dataloader.dataset[0]['data_samples'].mask
+        hidden = mask.unflatten(1, (10, 25)).sum(dim=2)  # (M, T / u)
+        assert sorted(hidden[0]) == [0] * 3 + [25] * 7
+    if 'RepresentationProbeHook' in EXAMPLES[name]:
+        assert 'probe/knn_top1' in str(scores)
 
 
 @pytest.mark.parametrize(
