@@ -172,6 +172,23 @@ def classes():
     return found
 
 
+def test_error_messages_are_those_of_the_code():
+    """Each part of a message, between ``...``, is in some module."""
+    _, table = read(ROOT / 'docs' / 'toolbox.md').split(
+        '\n## Error messages\n'
+    )
+    cells = re.findall(r'^\| `(.+?)` \|', table, re.M)
+    parts = {part.strip(' ;') for cell in cells for part in cell.split('...')}
+    assert len(cells) > 10
+    for package in (mamp_mmaction, mmengine.registry):
+        for path in Path(package.__path__[0]).rglob('*.py'):
+            text = path.read_text(encoding='utf-8')
+            # One literal over several lines.
+            text = re.sub(r"""['"]\s*\n\s*f?['"]""", '', text)
+            parts = {part for part in parts if part not in text}
+    assert not parts
+
+
 def test_tables_list_the_tools():
     """Those whose heading begins with `tool` hold every tool once."""
     listed, in_table = [], False
