@@ -305,7 +305,7 @@ def train(name, load_from=None):
 
 
 @pytest.mark.parametrize('joints', [13, 49, 17])
-def test_the_guide(convert, tmp_path, monkeypatch, joints):
+def test_the_guide(convert, load_tool, tmp_path, monkeypatch, joints):
     """13 as printed; 49 of another layout; 17 in 2D with confidence."""
     blocks = re.findall(r'```python\n# (my_\w+\.py)\n(.*?)```', GUIDE, re.S)
     changes = {13: {}, 49: {"'my_body'": "'sensors49'"}, 17: FLAT}[joints]
@@ -338,10 +338,13 @@ def test_the_guide(convert, tmp_path, monkeypatch, joints):
         (tmp_path / 'out.pkl').rename(data)
         train('my_pretrain')
         runner = train('my_finetune', 'my_pretrain/epoch_1.pth')
+        answer = ['raw/s19.npy', '--config=my_finetune/my_finetune.py']
+        answer += ['--checkpoint=my_finetune/epoch_1.pth', '--out=answer.csv']
+        load_tool('demo').main([*answer, *map(str, options[2:])])
     finally:
         sys.modules.pop('my_layout', None)
         for name in ('my_body', 'sensors49'):
             LAYOUTS.pop(name, None)
     assert runner.model.backbone.num_joints == joints
     assert runner.model.backbone.in_channels == 3
-    assert (tmp_path / 'my_finetune' / 'epoch_1.pth').exists()
+    assert (tmp_path / 'answer.csv').read_text().count('\n') == 2
