@@ -8,7 +8,7 @@ import shutil
 import sys
 import threading
 import time
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 from pathlib import Path, PurePath
@@ -281,6 +281,8 @@ FORGED = {
     'list of a string': Call(list, 'abc'),
     'factory': Call(defaultdict, HistoryBuffer),
     'path of a number': Call(PurePath().__class__, 1),
+    'size of bytes': Call(bytearray, 1 << 33),
+    'counter of a list': Call(Counter, [1]),
     'hidden method': Forged(OrderedDict, (), {'items': OrderedDict}),
     'call of a statistic': Call(
         torch._tensor._rebuild_from_type_v2,

@@ -2,6 +2,7 @@ import collections
 import os
 import pickle
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -138,19 +139,41 @@ def test_stand_in_with_a_state_is_refused(tmp_path):
             load_plain_pickle(path)
 
 
-def test_shared_parts_are_read_once(tmp_path):
-    value = (VALUES[0],)
-    for _ in range(60):
-        value = (value, value)
-    path = tmp_path / 'shared.pkl'
-    path.write_bytes(pickle.dumps([value]))
+def nested(value, depth, code):
+    """A pickle of tuples in tuples, and what follows them."""
+    return pickle.dumps(value, 2)[:-1] + code * depth + b'.'
+
+
+BOMBS = {
+    # DUP, TUPLE2: 2^60 parts
+    'shared': nested(1, 60, b'2\x86'),
+    'shared key': b'}' + nested(1, 60, b'2\x86')[:-1] + b'Ns.',
+    'shared key of DICT': b'(' + nested(1, 60, b'2\x86')[:-1] + b'Nd.',
+    'shared item': b'\x8f(' + nested(1, 60, b'2\x86')[:-1] + b'\x90.',
+    'shared item of a frozenset': (
+        b'(' + nested(1, 60, b'2\x86')[:-1] + b'\x91.'
+    ),
+    'deep key': b'}' + nested(1, 10**6, b'\x85')[:-1] + b'Ns.',
+    'list of itself': b']2a.',
+    'keys of a call': b'ccollections\nOrderedDict\n]]K\x01aa\x85R.',
+    'memo': b'Nr\xff\xff\xff\x7f0]0' + b'.',  # LONG_BINPUT
+    'bytes': b'\x8e' + (1 << 40).to_bytes(8, 'little') + b'.',
+    'bytearray': b'\x96' + (1 << 40).to_bytes(8, 'little') + b'.',
+    'frame': b'\x80\x04\x95' + (1 << 40).to_bytes(8, 'little') + b'.',
+}
+
+
+@pytest.mark.parametrize('what', BOMBS)
+def test_small_file_takes_no_time_and_memory(what, tmp_path):
+    path = tmp_path / 'bomb.pkl'
+    path.write_bytes(BOMBS[what])
     start = time.process_time()
-    (found,) = load_plain_pickle(path)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r'bomb\.pkl: (refused|cannot)'):
+        load_plain_pickle(path)
+    assert tracemalloc.get_traced_memory()[1] < 1e6 + 200 * len(BOMBS[what])
+    tracemalloc.stop()
     assert time.process_time() - start < 5
-    assert found[0] is found[1]
-    while isinstance(found, tuple):
-        found = found[0]
-    np.testing.assert_array_equal(found, VALUES[0])
 
 
 @pytest.mark.parametrize(

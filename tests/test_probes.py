@@ -185,9 +185,9 @@ def test_a_validation_set_is_what_counts(tool, capsys):
         ([], dict(names=np.array([None] * 36)), 'mine.npz .* damaged'),
         (['--neighbours', '99'], {}, 'k=99 nearest neighbours of 24'),
         (['--val', 'absent.npz'], {}, 'No such file.*absent.npz'),
-        (['--val', 'text.npz'], {}, 'text.npz is no .npz file'),
-        (['--val', 'cut.npz'], {}, 'cut.npz is no .npz file, or a damaged'),
-        (['--val', 'rotten.npz'], {}, 'rotten.npz is no .npz file'),
+        (['--val', 'text.npz'], {}, 'text.npz: holds no array'),
+        (['--val', 'cut.npz'], {}, 'cut.npz: holds no array that could'),
+        (['--val', 'rotten.npz'], {}, 'rotten.npz: holds no array'),
         (['--val', 'unlabelled.npz'], {}, r"unlabelled.* lacks \['labels'\]"),
     ],
 )

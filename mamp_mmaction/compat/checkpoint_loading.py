@@ -22,6 +22,7 @@ import re
 import shutil
 import uuid
 import warnings
+import zipfile
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
@@ -35,6 +36,7 @@ from torch import serialization
 
 from ..utils.plain_pickle import Refused, replace_stand_ins
 from .checkpoint_globals import ALLOWED_GLOBALS
+from .checkpoint_sizes import check_content
 from .pickle_names import current_name, globals_named_in
 
 _torch_load = torch.load  # a launched script's may be load_checkpoint_file
@@ -196,12 +198,13 @@ def _load(file, map_location, source):
         )
         return _torch_load(file, map_location, weights_only=False)
     try:
+        check_content(file)
         with _stand_ins(), warnings.catch_warnings():
             # torch warns of odd formats too; one clear error is enough.
             warnings.simplefilter('ignore')
             checkpoint = _torch_load(file, map_location, weights_only=True)
         checkpoint = replace_stand_ins(checkpoint)
-    except (PermissionError, MemoryError):
+    except PermissionError:
         raise
     except Refused as refused:
         raise CheckpointError(_refusal(source, refused)) from None
@@ -273,7 +276,7 @@ def _explanation(error, file, source):
 def _reason(error):
     if isinstance(error, EOFError):
         return 'it ends too early'
-    if isinstance(error, OSError):
+    if isinstance(error, (OSError, zipfile.BadZipFile)):
         return f'it is damaged or cut short ({error})'
     if isinstance(error, RuntimeError):
         # Without what follows: advice to load the file unsafely.

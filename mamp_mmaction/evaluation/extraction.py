@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from ..datasets.progress import track
 from ..models.state_dict_checks import load_weights
+from ..utils.npz import read_arrays
 
 # Recognisers whose backbones give (clips, D, ...); all others give skeletons.
 VOLUME_RECOGNIZERS = (Recognizer2D, Recognizer3D, MMRecognizer3D)
@@ -410,17 +411,7 @@ def read_features(
         ValueError: It is no such file, lacks labels, or holds one vector a
             token.
     """
-    try:
-        with np.load(path) as file:
-            arrays = dict(file)
-    except OSError:
-        raise
-    except Exception as error:  # what a damaged file raises is anything
-        # Without numpy's advice to read objects, which could run code.
-        reason = str(error).split('.')[0]
-        raise ValueError(
-            f'{path} is no .npz file, or a damaged one: {reason}.'
-        ) from error
+    arrays = read_arrays(path)
     absent = {'features', 'labels', 'names'} - set(arrays)
     if absent:
         raise ValueError(

@@ -10,12 +10,18 @@ their places. Checkpoints share the stand-ins
 
 import io
 import math
+import mmap
+import os
 import pickle
 import re
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+
+
+#: Values that a file may hold a byte, each counted as often as it occurs.
+MOST_PER_BYTE = 10
 
 
 class Refused(Exception):
@@ -154,7 +160,13 @@ def _set(items):
     """``builtins.set``, below pickle's protocol 4."""
     if type(items) is not list:
         raise Refused(f'builtins.set of a {type(items).__name__}')
+    check_keys(items)
     return set(items)
+
+
+def _ordered_dict():
+    """``collections.OrderedDict``; its items follow in the file."""
+    return OrderedDict()
 
 
 def _storage(data):
@@ -190,13 +202,85 @@ _GLOBALS = {
     '_codecs.encode': Function(_encode),
     'builtins.bytearray': Function(_bytearray),
     'builtins.set': Function(_set),
-    'collections.OrderedDict': Function(OrderedDict),
+    'collections.OrderedDict': Function(_ordered_dict),
     'torch.storage._load_from_bytes': Function(_storage),
     'torch._utils._rebuild_tensor_v2': Function(_tensor),
 }
 
 
-class _PlainUnpickler(pickle.Unpickler):
+_KEY_TYPES = (str, bytes, int, float, type(None), np.number, np.bool_)
+_MOST_IN_A_KEY = 100
+
+
+def check_keys(keys, others: type | tuple = ()) -> None:
+    """Refuse keys whose hash would take long, or overflow the stack.
+
+    The hash of a tuple is computed anew each time, of each part as often as
+    it occurs: 60 pairs of pairs take 2^60 steps, a million nested ones crash.
+
+    Args:
+        keys (Iterable): What is to be keys of a dict or items of a set.
+        others (type or tuple): Types that keys may have, too. Defaults to
+            none.
+
+    Raises:
+        Refused: One is more than a string, a number, or some of these.
+    """
+    for key in keys:
+        parts, count = [key], 0
+        while parts:
+            part = parts.pop()
+            count += 1
+            if type(part) is tuple and count + len(part) <= _MOST_IN_A_KEY:
+                parts += part
+            elif not isinstance(part, (_KEY_TYPES, others)) or (
+                type(part) is int and part.bit_length() > 64
+            ):
+                raise Refused(f'such a {type(part).__name__} as a key')
+
+
+class GuardedUnpickler(pickle._Unpickler):
+    """Python's own reader in Python, since the one in C lets nobody check.
+
+    That one asks for whatever memory a file declares, and hashes any key.
+    """
+
+    other_keys = ()
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def _load_setitem(self):
+        check_keys(self.stack[-2:-1], self.other_keys)
+        pickle._Unpickler.load_setitem(self)
+
+    def _load_setitems(self):
+        check_keys(self.stack[::2], self.other_keys)
+        pickle._Unpickler.load_setitems(self)
+
+    def _load_dict(self):
+        check_keys(self.stack[::2], self.other_keys)
+        pickle._Unpickler.load_dict(self)
+
+    def _load_additems(self):
+        check_keys(self.stack, self.other_keys)
+        pickle._Unpickler.load_additems(self)
+
+    def _load_frozenset(self):
+        check_keys(self.stack, self.other_keys)
+        pickle._Unpickler.load_frozenset(self)
+
+    def _load_bytearray8(self):
+        size = int.from_bytes(self.read(8), 'little')
+        self.append(bytearray(self.read(size)))
+
+    dispatch[pickle.SETITEM[0]] = _load_setitem
+    dispatch[pickle.SETITEMS[0]] = _load_setitems
+    dispatch[pickle.DICT[0]] = _load_dict
+    dispatch[pickle.ADDITEMS[0]] = _load_additems
+    dispatch[pickle.FROZENSET[0]] = _load_frozenset
+    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray8
+
+
+class _PlainUnpickler(GuardedUnpickler):
     def find_class(self, module, name):
         key = f'{module}.{name}'.replace('__builtin__.', 'builtins.')
         if key not in _GLOBALS:
@@ -218,8 +302,14 @@ def load_plain_pickle(path: str | Path) -> object:
         ValueError: It is no pickle, or asks for more than those values.
     """
     with open(path, 'rb') as file:
+        size = os.fstat(file.fileno()).st_size
         try:
-            return replace_stand_ins(_PlainUnpickler(file).load())
+            # Reading from it takes no more memory than there are bytes.
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                content = replace_stand_ins(_PlainUnpickler(data).load())
+            if _expanded_size(content, {}) > MOST_PER_BYTE * size:
+                raise Refused('values that hold one another countless times')
+            return content
         except Refused as refused:
             raise ValueError(
                 f'{path}: refused, since it asks for {refused}. Such a file '
@@ -233,6 +323,18 @@ def load_plain_pickle(path: str | Path) -> object:
                 f'({type(error).__name__}: {reason}); it is truncated or of '
                 'another format.'
             ) from None
+
+
+def _expanded_size(value, sizes):
+    # What shares its parts is small in a file, but not to those who go
+    # through it or print it.
+    if not isinstance(value, (tuple, list, dict)):
+        return 1
+    if id(value) not in sizes:
+        sizes[id(value)] = math.inf  # what holds itself
+        parts = value.values() if isinstance(value, dict) else value
+        sizes[id(value)] = 1 + sum([_expanded_size(p, sizes) for p in parts])
+    return sizes[id(value)]
 
 
 def replace_stand_ins(value: object) -> object:

@@ -101,8 +101,11 @@ def open_archive(path: Path):
         OSError: It cannot be opened.
     """
     wanted = [f'{letter}_{part}' for part in PARTS for letter in 'xy']
+    from mamp_mmaction.utils.npz import check_declared
+
     try:
         with zipfile.ZipFile(path) as archive:
+            check_declared(archive)
             found = [name.removesuffix('.npy') for name in archive.namelist()]
             missing = [key for key in wanted if key not in found]
             if missing:
@@ -114,7 +117,9 @@ def open_archive(path: Path):
             for part in PARTS:
                 _check_shapes(arrays[f'x_{part}'], arrays[f'y_{part}'])
             yield arrays
-    except DAMAGES as error:
+    except (*DAMAGES, OSError) as error:
+        if getattr(error, 'filename', None):  # a file's, not its content's
+            raise
         raise ValueError(
             f'{path}: cannot be read as an .npz archive ({error}); it is '
             'truncated, damaged or of another format.'

@@ -9,13 +9,12 @@ and empty cells are joints that were not seen.
 
 import csv
 import re
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from ...layouts import SkeletonLayout
+from ...utils.npz import MOST_TIMES, read_arrays
 from ...utils.pictures import IMAGE_LAYOUTS
 from ..conversion import RawFile, make_annotation
 
@@ -98,20 +97,9 @@ def check_image_size(channels: str, image_size: tuple | None) -> None:
 
 def read_array(path: Path) -> np.ndarray:
     """Read a .npy or .npz file as an array (M, T, V, C)."""
-    try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            content = {'keypoint': content}
-        elif len(content.files) == 1:
-            content = {'keypoint': content[content.files[0]]}
-        else:
-            content = {key: content[key] for key in content.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        # Without numpy's advice to read objects, which could run code.
-        reason = str(error).split('.')[0]
-        raise ValueError(
-            f'{path}: holds no array that could be read ({reason}).'
-        ) from error
+    content = read_arrays(path)
+    if len(content) == 1:
+        content = {'keypoint': content.popitem()[1]}
     if 'keypoint' not in content:
         raise ValueError(
             f'{path}: holds the arrays {sorted(content)}, expected one, or '
@@ -189,6 +177,12 @@ def read_csv(path: Path, layout: SkeletonLayout, channels: str) -> np.ndarray:
         raise ValueError(
             f'{path}: its persons have different numbers of rows; a column '
             'frame says which belong together.'
+        )
+    if len(persons) * len(frames) > MOST_TIMES * len(rows):
+        raise ValueError(
+            f'{path}: has {len(persons)} persons and {len(frames)} frames in '
+            f'{len(rows)} rows, expected a row for each person in most '
+            'frames; the columns person and frame may be wrong.'
         )
     frames = {frame: i for i, frame in enumerate(sorted(frames))}
     shape = (len(persons), len(frames), layout.num_joints, len(axes))

@@ -23,6 +23,7 @@ from ..conversion import (
 NUM_JOINTS = 25
 BODY_COLUMNS, JOINT_COLUMNS = 10, 12
 NAME = r'S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})'
+MOST_DIGITS = 9  # of a count
 #: The highest number of each kind in a name.
 MOST = dict(setup=32, camera=3, subject=106, replication=2, action=120)
 
@@ -75,7 +76,7 @@ def read_bodies(path: Path) -> Bodies:
 
     def take_count(what: str) -> int:
         text = take(1)[0].strip()
-        if not text.isdecimal():
+        if not text.isdecimal() or len(text) > MOST_DIGITS:
             raise fault(what)
         return int(text)
 

@@ -1,0 +1,307 @@
+"""Damaged files: every reader returns, or fails in a line with the file.
+
+`FUZZ_TRIES=10000 python -m pytest -m long tests/test_fuzz.py` for long.
+"""
+
+import json
+import multiprocessing
+import os
+import pickle
+import random
+import re
+import resource
+import shutil
+import signal
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import synthetic
+import torch
+
+from mamp_mmaction.compat import CheckpointError, load_checkpoint_file
+from mamp_mmaction.datasets import SkeletonDataset
+from mamp_mmaction.datasets.raw_files import pku_mmd
+from mamp_mmaction.evaluation.extraction import read_features
+from mamp_mmaction.evaluation.scores import read_scores
+from mamp_mmaction.inference.recordings import read_recordings
+from mamp_mmaction.layouts import get_layout
+
+TRIES = int(os.environ.get('FUZZ_TRIES', 10_000))
+SECONDS = 5  # of the processor, for one file
+MEMORY = 1 << 26  # bytes that one of these files, of up to 30 kB, may take
+EXTREMES = (
+    b'1e400 -1 nan inf 0 9223372036854775808 1e39 1_0 x '.split()
+    + [b'9' * 5000, b'', b'\xff\xff\xff\xff', b'\0\0\0\x80', b'\xff\xff\xff\x7f']
+)  # fmt: skip
+
+
+def mutate(data, other, rng):
+    """Change bytes in one to four ways."""
+    data = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        size = len(data)
+        start = rng.randint(0, size)
+        # Small changes mostly, and those near the start, where headers are.
+        if rng.random() < 0.3:
+            start = min(start, rng.randint(0, 300))
+        stop = min(size, start + rng.choice([1, 2, 4, 8, 50, size]))
+        way = rng.randrange(8)
+        if way == 0:
+            del data[start:]
+        elif way == 1:
+            for place in range(start, min(stop, start + 8)):
+                data[place] ^= 1 << rng.randrange(8)
+        elif way == 2:
+            data[start:start] = data[start:stop]
+        elif way == 3:
+            del data[start:stop]
+        elif way == 4:
+            data[start:] = other[rng.randint(0, len(other)) :]
+        elif way == 5:
+            data[start : start + 4] = rng.choice(EXTREMES)
+        elif way == 6:
+            data[start:stop] = rng.randbytes(stop - start)
+        else:
+            number = re.compile(rb'-?\d+(\.\d+)?(e-?\d+)?').search(data, start)
+            if number:
+                data[slice(*number.span())] = rng.choice(EXTREMES)
+    return bytes(data)
+
+
+def text(values):
+    return ''.join(' '.join(map(str, row)) + '\n' for row in values)
+
+
+def ntu(keypoint):
+    rows = [f'{len(keypoint)}']
+    for joints in keypoint:
+        rows += ['1', '7 0 0 0 0 0 0 0 0 2', '25']
+        rows += [' '.join(map(str, [*xyz, *[0] * 9])) for xyz in joints]
+    return '\n'.join(rows)
+
+
+def walk(index, joints=25, frames=6):
+    sample = synthetic.annotation(index, joints=joints, frames=frames)
+    return sample['keypoint'][0]
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content))
+
+
+def write_openpose(path, index):
+    person = [*walk(index, 18, 1).clip(0.1).ravel().tolist()]
+    write_json(path, dict(people=[dict(pose_keypoints_2d=person)] * 2))
+
+
+def write_csv(path, index):
+    names = get_layout('coco').joint_names
+    header = ['frame', *(f'{j}_{axis}' for j in names for axis in 'xyz')]
+    rows = [[t, *x.ravel()] for t, x in enumerate(walk(index, len(names)))]
+    lines = [','.join(map(str, row)) for row in [header, *rows]]
+    path.write_text('\n'.join(lines))
+
+
+def write_archive(path, index):
+    x = np.zeros((2, 300, 150), np.float32)
+    x[:, :6, :75] = walk(index).reshape(6, 75)
+    y = np.eye(3)[:2]
+    np.savez_compressed(path, x_train=x, x_test=x, y_train=y, y_test=y)
+
+
+def write_checkpoint(path, index, **options):
+    from mmengine.logging import HistoryBuffer
+
+    state = {f'layer.{i}': torch.ones(3, index + 2) for i in range(3)}
+    meta = dict(history=HistoryBuffer([1.0], [1]), seed=np.int64(index))
+    torch.save(dict(state_dict=state, meta=meta), path, **options)
+
+
+def write_scores(path, index):
+    samples = [
+        dict(
+            pred_score=torch.rand(5),
+            gt_label=torch.tensor([i]),
+            frame_dir=f'S{i + index}',
+        )
+        for i in range(3)
+    ]
+    path.write_bytes(pickle.dumps(samples, 4 + index))
+
+
+def write_features(path, index):
+    x, y = np.ones((4, 8)), np.arange(4) + index
+    write = (np.savez, np.savez_compressed)[index]
+    write(path, features=x, labels=y, names=np.array(['a', 'b', 'c', 'd']))
+
+
+def write_annotations(path, index):
+    data = synthetic.data_set(4, 3, frames=6)
+    data['classes'] = list('abcde')
+    path.write_bytes(pickle.dumps(data, (2, 5)[index]))
+
+
+def read_data_set(path):
+    SkeletonDataset(ann_file=str(path), split='xsub_train', pipeline=[])
+
+
+def read_archive(load_tool, path):
+    out = path.with_suffix('.pkl')
+    load_tool('data/mamp_npz').to_annotations(path, out, 'xsub')
+
+
+def read_video(path):
+    pku_mmd.read_video(path.stem, path.parents[1], strict=True)
+
+
+def write_labels(path, index):
+    skeleton = path.parents[1] / 'skeleton' / path.name
+    skeleton.parent.mkdir(exist_ok=True)
+    skeleton.write_text(text(np.ones((20, 150))))
+    path.write_text(f'1,0,{9 + index},1\n2,10,19,1\n')
+
+
+# By reader: the file's name, how it is written and read.
+READERS = {
+    'ntu': (
+        'S001C001P001R001A001.skeleton',
+        lambda path, i: path.write_text(ntu(walk(i))),
+        read_recordings,
+    ),
+    'pku': (
+        'a.txt',
+        lambda path, i: path.write_text(text(walk(i).repeat(2, 1).reshape(6, 150))),
+        read_recordings,
+    ),
+    'pku labels': ('label/a.txt', write_labels, read_video),
+    'msr': (
+        'a01_s01_e01_skeleton3D.txt',
+        lambda path, i: path.write_text(
+            text(np.c_[walk(i, 20).reshape(-1, 3), np.ones(120)])
+        ),
+        read_recordings,
+    ),
+    'nw-ucla': (
+        'a01_s01_e01_v01.json',
+        lambda path, i: write_json(path, dict(skeletons=walk(i, 20).tolist())),
+        read_recordings,
+    ),
+    'utd-mhad': (
+        'a1_s1_t1_skeleton.mat',
+        lambda path, i: scipy.io.savemat(
+            path,
+            dict(d_skel=walk(i, 20).transpose(1, 2, 0)),
+            do_compression=bool(i),
+        ),
+        read_recordings,
+    ),
+    'openpose': (
+        'a_keypoints.json',
+        write_openpose,
+        lambda path: read_recordings(path.parent, image_size=(9, 9)),
+    ),
+    'npy': (
+        'a.npy',
+        lambda path, i: np.save(path, walk(i)),
+        lambda path: read_recordings(path, 'nturgb+d'),
+    ),
+    'npz': (
+        'a.npz',
+        lambda path, i: (np.savez, np.savez_compressed)[i](
+            path, keypoint=walk(i), keypoint_score=np.ones((6, 25))
+        ),
+        read_recordings,
+    ),
+    'csv': ('a.csv', write_csv, read_recordings),
+    'annotations': ('a.pkl', write_annotations, read_data_set),
+    'annotations of the demo': ('a.pkl', write_annotations, read_recordings),
+    'archive': ('a_xsub.npz', write_archive, read_archive),
+    'checkpoint': ('a.pth', write_checkpoint, load_checkpoint_file),
+    'checkpoint, unzipped': (
+        'a.pth',
+        partial(write_checkpoint, _use_new_zipfile_serialization=False),
+        load_checkpoint_file,
+    ),
+    'scores': ('a.pkl', write_scores, read_scores),
+    'features': ('a.npz', write_features, read_features),
+}  # fmt: skip
+
+
+def peak():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def fuzz(name, folder, read, tries, last):
+    """Run in a process of its own, which a bad file may end."""
+    path = folder / name
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 34, 1 << 34))
+    sys.stdout = sys.stderr = open(os.devnull, 'w')
+    warnings.simplefilter('ignore')
+    originals = [(folder / f'{i}').read_bytes() for i in range(2)]
+    most = peak() + MEMORY
+    for seed in range(tries):
+        last.value = seed
+        rng = random.Random(seed)
+        data, other = rng.sample(originals, 2)
+        path.write_bytes(mutate(data, other, rng))
+        # Its default action ends the process.
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        try:
+            read(path)
+        except (ValueError, OSError, CheckpointError) as error:
+            message = str(error)
+            if str(path.parent) not in message or '\n' in message:
+                os.write(2, f'{type(error).__name__}: {message}\n'.encode())
+                os._exit(3)
+        except BaseException:
+            import traceback
+
+            os.write(2, traceback.format_exc().encode())
+            os._exit(4)
+        if peak() > most:
+            os._exit(5)
+    os._exit(0)
+
+
+def check(reader, tries, folder, load_tool):
+    name, write, read = READERS[reader]
+    path = folder / 'files' / name
+    path.parent.mkdir(parents=True)
+    folder = path.parents[len(Path(name).parts) - 1]
+    if read is read_archive:
+        read = partial(read, load_tool)
+    for index in range(2):
+        write(path, index)
+        read(path)  # as it should be
+        shutil.copy(path, folder / f'{index}')
+    context = multiprocessing.get_context('fork')
+    last = context.Value('q', -1)
+    process = context.Process(
+        target=fuzz, args=(name, folder, read, tries, last)
+    )
+    process.start()
+    process.join()
+    how = {3: 'fails with other than a line with the file', 4: 'crashes',
+           5: f'takes more than {MEMORY} bytes',
+           -signal.SIGPROF: f'takes more than {SECONDS} s'}  # fmt: skip
+    code = process.exitcode
+    assert not code, (
+        f'{reader}, mutation {last.value}: {how.get(code, code)}; {path}'
+    )
+
+
+@pytest.mark.parametrize('reader', READERS)
+def test_damaged_file(reader, tmp_path, load_tool):
+    check(reader, 100, tmp_path, load_tool)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize('reader', READERS)
+def test_many_damaged_files(reader, tmp_path, load_tool):
+    check(reader, TRIES, tmp_path, load_tool)
