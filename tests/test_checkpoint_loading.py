@@ -1,7 +1,10 @@
 import argparse
 import contextlib
 import functools
+import hashlib
 import http.server
+import io
+import itertools
 import os
 import pickle
 import shutil
@@ -97,6 +100,20 @@ def hostile(tmp_path_factory):
     return write_hostile_checkpoints(folder, markers)
 
 
+OK, REST = b'HTTP/1.0 200 OK\r\n', b'\r\nPK'
+# What the server sends, a hundredth of a second between two parts.
+ANSWERS = {
+    'truncated': [OK, b'Content-Length: 1000\r\n', REST],
+    'declared': [OK, b'Content-Length: 99999999\r\n', REST],
+    'endless': itertools.chain([OK, REST], itertools.repeat(b'0' * 10**5)),
+    'drip': [OK, REST, *[b'0'] * 300],
+    'drip_of_headers': [OK, *[b'x: y\r\n'] * 90, *[b'z'] * 300],
+    'other-0a1b2c3d': [OK, REST],
+    'moved': [b'HTTP/1.0 302 Found\r\nLocation: right.pth\r\n\r\n'],
+    'in_circles': [b'HTTP/1.0 302 Found\r\nLocation: in_circles.pth\r\n\r\n'],
+}
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """Serves the folder ``server.folder`` at ``server.url``."""
@@ -110,12 +127,13 @@ def server(tmp_path, monkeypatch):
             pass
 
         def do_GET(self):
-            if self.path != '/truncated.pth':
+            name = self.path[1:].removesuffix('.pth')
+            if name not in ANSWERS:
                 return super().do_GET()
-            self.send_response(200)
-            self.send_header('Content-Length', '1000')
-            self.end_headers()
-            self.wfile.write(b'PK')
+            with contextlib.suppress(ConnectionError):
+                for data in ANSWERS[name]:
+                    self.wfile.write(data)
+                    time.sleep(0.01)
 
     server = http.server.ThreadingHTTPServer(
         ('127.0.0.1', 0), functools.partial(Handler, directory=str(folder))
@@ -215,6 +233,9 @@ def test_numpy_values_of_both_majors_load(core, zipped, tmp_path, monkeypatch):
         )
         np.testing.assert_array_equal(found, expected)
     values[0][0, 0] = 7  # an array of the user's own, not a view of the file
+    # As mmengine reads from cloud stores.
+    stream = io.BytesIO(path.read_bytes())
+    assert len(mmengine_checkpoint.torch.load(stream)['values']) == len(ARRAYS)
 
 
 # What nobody may write
@@ -440,6 +461,17 @@ def test_url_is_downloaded_once(saved, server):
     assert all(p.name.endswith('-w.pth') for p in server.cache.iterdir())
 
 
+def test_stated_checksum_and_another_place(server):
+    torch.save(dict(name='right'), server.folder / 'right.pth')
+    data = (server.folder / 'right.pth').read_bytes()
+    name = f'toy_2023-{hashlib.sha256(data).hexdigest()[:8]}.pth'
+    for copy in (name, 'toy-20231002.pth'):  # a date is no checksum
+        (server.folder / copy).write_bytes(data)
+    for url in (name, 'toy-20231002.pth', 'moved.pth'):
+        found = CheckpointLoader.load_checkpoint(f'{server.url}/{url}')
+        assert found['name'] == 'right'
+
+
 @pytest.mark.parametrize('scheme', ['http', 'open-mmlab'])
 def test_hostile_url_is_refused(scheme, server, hostile, monkeypatch):
     path, named, marker = hostile['os_system']
@@ -463,11 +495,19 @@ def test_hostile_url_is_refused(scheme, server, hostile, monkeypatch):
     [
         ('none.pth', '404'),
         ('truncated.pth', 'after 2 of 1000 bytes'),
+        ('declared.pth', 'more than 1000000 bytes'),
+        ('endless.pth', 'more than 1000000 bytes'),
+        ('drip.pth', 'more than 1 s'),
+        ('drip_of_headers.pth', 'more than 1 s'),
+        ('other-0a1b2c3d.pth', 'begins with .*, its name says 0a1b2c3d'),
+        ('in_circles.pth', 'redirect error'),
         (None, 'refused'),
     ],
 )
 def test_failed_download_names_the_url(name, reason, server, monkeypatch):
     """The first process lets the others go on."""
+    monkeypatch.setattr(checkpoint_loading, '_MOST_BYTES', 10**6)
+    monkeypatch.setattr(checkpoint_loading, '_MOST_SECONDS', 1)
     waited = []
     monkeypatch.setattr(checkpoint_loading, 'get_dist_info', lambda: (0, 2))
     monkeypatch.setattr(

@@ -3,6 +3,7 @@
 `FUZZ_TRIES=10000 python -m pytest -m long tests/test_fuzz.py` for long.
 """
 
+import io
 import json
 import multiprocessing
 import os
@@ -13,7 +14,9 @@ import resource
 import shutil
 import signal
 import sys
+import time
 import warnings
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -34,10 +37,13 @@ from mamp_mmaction.layouts import get_layout
 TRIES = int(os.environ.get('FUZZ_TRIES', 10_000))
 SECONDS = 5  # of the processor, for one file
 MEMORY = 1 << 26  # bytes that one of these files, of up to 30 kB, may take
-EXTREMES = (
-    b'1e400 -1 nan inf 0 9223372036854775808 1e39 1_0 x '.split()
-    + [b'9' * 5000, b'', b'\xff\xff\xff\xff', b'\0\0\0\x80', b'\xff\xff\xff\x7f']
-)  # fmt: skip
+EXTREMES = b'1e400 -1 nan inf 0 9223372036854775808 1e39 1_0 x '.split() + [
+    b'9' * 5000,
+    b'',
+    b'\xff' * 4,
+    b'\0\0\0\x80',
+    b'\xff\xff\xff\x7f',
+]
 
 
 def mutate(data, other, rng):
@@ -175,7 +181,7 @@ READERS = {
     ),
     'pku': (
         'a.txt',
-        lambda path, i: path.write_text(text(walk(i).repeat(2, 1).reshape(6, 150))),
+        lambda path, i: path.write_text(text(walk(i, 50).reshape(6, 150))),
         read_recordings,
     ),
     'pku labels': ('label/a.txt', write_labels, read_video),
@@ -240,7 +246,7 @@ def fuzz(name, folder, read, tries, last):
     """Run in a process of its own, which a bad file may end."""
     path = folder / name
     resource.setrlimit(resource.RLIMIT_AS, (1 << 34, 1 << 34))
-    sys.stdout = sys.stderr = open(os.devnull, 'w')
+    sys.stdout = sys.stderr = io.StringIO()
     warnings.simplefilter('ignore')
     originals = [(folder / f'{i}').read_bytes() for i in range(2)]
     most = peak() + MEMORY
@@ -305,3 +311,114 @@ def test_damaged_file(reader, tmp_path, load_tool):
 @pytest.mark.parametrize('reader', READERS)
 def test_many_damaged_files(reader, tmp_path, load_tool):
     check(reader, TRIES, tmp_path, load_tool)
+
+
+# Small files that declare or hold much
+
+
+def forged_npz(path):
+    """One whose directory and header declare, in accord, a terabyte."""
+    header = io.BytesIO()
+    shape = dict(descr='<f8', fortran_order=False, shape=(1 << 34, 8))
+    np.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name in ('x_train', 'x_test', 'y_train', 'y_test', 'features'):
+            archive.writestr(f'{name}.npy', header.getvalue())
+            archive.infolist()[-1].file_size += 1 << 40
+
+
+def crowd(path):
+    write_csv(path, 0)
+    header, first, *_ = path.read_text().splitlines()
+    rest = first.partition(',')[2]
+    rows = [f'{number},{number},{rest}' for number in range(999)]
+    path.write_text('\n'.join([f'person,{header}', *rows]))
+
+
+def rewritten(change, method=zipfile.ZIP_STORED):
+    """A checkpoint whose members are changed."""
+
+    def write(path):
+        torch.save(dict(weight=torch.zeros(7)), path)
+        with zipfile.ZipFile(path) as archive:
+            members = {n: archive.read(n) for n in archive.namelist()}
+        with zipfile.ZipFile(path, 'w', method) as archive:
+            for name, data in members.items():
+                archive.writestr(name, change(name.partition('/')[2], data))
+
+    return write
+
+
+# A dict with a key of 2^60 parts: DUP, TUPLE2.
+KEY = b'\x80\x02}K\x01' + b'2\x86' * 60 + b'Ns.'
+
+
+def key_in_old_checkpoint(path):
+    numbers = torch.serialization.MAGIC_NUMBER, 1001, {}
+    path.write_bytes(b''.join([pickle.dumps(n, 2) for n in numbers] + [KEY]))
+
+
+def zeros_in_matlab(path):
+    values = np.zeros((20, 3, 300_000))
+    scipy.io.savemat(path, dict(d_skel=values), do_compression=True)
+
+
+BOMBS = {
+    'zeros': (
+        'a.npz',
+        lambda path: np.savez_compressed(path, np.zeros(10**8, 'u1')),
+        read_recordings,
+    ),
+    'npz': ('a.npz', forged_npz, read_recordings),
+    'features': ('a.npz', forged_npz, read_features),
+    'archive': ('a_xsub.npz', forged_npz, read_archive),
+    'mat': ('a1_s1_t1_skeleton.mat', zeros_in_matlab, read_recordings),
+    'csv': ('a.csv', crowd, read_recordings),
+    'count': (
+        'S001C001P001R001A001.skeleton',
+        lambda path: path.write_text('9' * 5000),
+        read_recordings,
+    ),
+    'json': (
+        'a01_s01_e01_v01.json',
+        lambda path: path.write_text('{"skeletons": [1%s]}' % ('0' * 400)),
+        read_recordings,
+    ),
+    'compressed checkpoint': (
+        'a.pth',
+        rewritten(
+            lambda name, data: bytes(10**8) if name == 'data/0' else data,
+            zipfile.ZIP_DEFLATED,
+        ),
+        load_checkpoint_file,
+    ),
+    'numbers that are not there': (
+        'a.pth',
+        rewritten(lambda name, data: data.replace(b'K\x07', b'J\0\0\0\x10')),
+        load_checkpoint_file,
+    ),
+    'key in a checkpoint': (
+        'a.pth',
+        rewritten(lambda name, data: KEY if name == 'data.pkl' else data),
+        load_checkpoint_file,
+    ),
+    'key in an old checkpoint': (
+        'a.pth',
+        key_in_old_checkpoint,
+        load_checkpoint_file,
+    ),
+}
+
+
+@pytest.mark.parametrize('bomb', BOMBS)
+def test_bomb(bomb, tmp_path, load_tool):
+    name, write, read = BOMBS[bomb]
+    path = tmp_path / name
+    write(path)
+    if read is read_archive:
+        read = partial(read, load_tool)
+    start, most = time.process_time(), peak() + MEMORY
+    with pytest.raises((ValueError, CheckpointError)) as error:
+        read(path)
+    assert str(path) in str(error.value) and '\n' not in str(error.value)
+    assert time.process_time() - start < SECONDS and peak() < most

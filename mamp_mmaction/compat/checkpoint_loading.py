@@ -15,11 +15,11 @@ A file that asks for more and that you trust, because you wrote it, is read as
 
 import contextlib
 import hashlib
-import http.client
 import logging
 import os
 import re
-import shutil
+import threading
+import time
 import uuid
 import warnings
 import zipfile
@@ -40,7 +40,10 @@ from .checkpoint_sizes import check_content
 from .pickle_names import current_name, globals_named_in
 
 _torch_load = torch.load  # a launched script's may be load_checkpoint_file
-_SERVER_TIMEOUT = 60  # seconds
+_SERVER_TIMEOUT = 60  # seconds without a byte
+_MOST_SECONDS = 3600  # of a download
+_MOST_BYTES = 1 << 34
+_TOO_SLOW = 'it takes more than {} s'
 _TRUST = 'MAMP_MMACTION_TRUST_CHECKPOINT'
 
 
@@ -121,7 +124,8 @@ def load_from_http(filename, map_location=None, model_dir=None) -> dict:
         dict: The checkpoint.
 
     Raises:
-        OSError: If the URL cannot be downloaded.
+        OSError: If the URL cannot be downloaded: in an hour, with at most 16
+            GiB, and with the checksum that its name may state.
         CheckpointError: See :func:`load_checkpoint_file`. Such a file is
             not kept.
     """
@@ -161,22 +165,57 @@ def _load_cached_url(url, map_location, model_dir):
 
 
 def _download(url, path):
-    request = Request(url, headers={'User-Agent': 'mamp-mmaction'})
-    try:
-        with urlopen(request, timeout=_SERVER_TIMEOUT) as response:
-            expected = response.headers['Content-Length']
-            with open(path, 'wb') as file:
-                shutil.copyfileobj(response, file)
-    except (OSError, http.client.HTTPException) as error:
+    """Fetch a file, in a thread: no call of a socket ends in a given time."""
+    fault = []
+
+    def fetch():
+        try:
+            fault.append(_fetch(url, path))
+        except Exception as error:
+            fault.append(error)
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(_MOST_SECONDS)
+    if thread.is_alive():
+        fault.append(_TOO_SLOW.format(_MOST_SECONDS))
+    if fault[0] is not None:
         raise OSError(
-            f'Checkpoint {url} could not be downloaded: {error}.'
-        ) from error
-    found = path.stat().st_size
-    if expected is not None and found != int(expected):
-        raise OSError(
-            f'Checkpoint {url} could not be downloaded: the connection '
-            f'closed after {found} of {expected} bytes. Try again.'
+            f'Checkpoint {url} could not be downloaded: {fault[0]}. Try '
+            'again, or download it by other means and give its path.'
         )
+
+
+def _fetch(url, path):
+    """Return what went wrong, if anything."""
+    request = Request(url, headers={'User-Agent': 'mamp-mmaction'})
+    end = time.monotonic() + _MOST_SECONDS
+    found, digest = 0, hashlib.sha256()
+    # Opened before, so that what comes too late is no file's any more.
+    with (
+        open(path, 'wb') as file,
+        urlopen(request, timeout=_SERVER_TIMEOUT) as response,
+    ):
+        expected = response.length
+        while data := response.read1(1 << 20):
+            found += len(data)
+            if max(found, expected or 0) > _MOST_BYTES:
+                return f'it has more than {_MOST_BYTES} bytes'
+            if time.monotonic() > end:
+                return _TOO_SLOW.format(_MOST_SECONDS)
+            digest.update(data)
+            file.write(data)
+    if expected not in (None, found):
+        return f'the connection closed after {found} of {expected} bytes'
+    # The toolbox names a file for the begin of its checksum; digits alone
+    # may be a date.
+    stated = re.search(r'-(?!\d+\.)([0-9a-f]{8,64})\.pth$', urlparse(url).path)
+    if stated and not digest.hexdigest().startswith(stated[1]):
+        return (
+            f'its SHA-256 begins with {digest.hexdigest()[:8]}, its name says '
+            f'{stated[1]}'
+        )
+    return None
 
 
 class _SafeTorch:
@@ -204,7 +243,7 @@ def _load(file, map_location, source):
             warnings.simplefilter('ignore')
             checkpoint = _torch_load(file, map_location, weights_only=True)
         checkpoint = replace_stand_ins(checkpoint)
-    except PermissionError:
+    except (PermissionError, MemoryError):
         raise
     except Refused as refused:
         raise CheckpointError(_refusal(source, refused)) from None

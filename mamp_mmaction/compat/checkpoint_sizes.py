@@ -87,7 +87,7 @@ class _Unpickler(GuardedUnpickler):
             size = numel * getattr(storage, 'itemsize', 1)
             most = self._most_bytes(key)
             if not 0 <= size <= most:
-                raise ValueError(f'{size} bytes of numbers, of {most}')
+                raise EOFError
         return _Nothing()
 
 
@@ -118,7 +118,7 @@ def _check_zip(file):
         check_declared(archive)
         sizes = {info.filename.lower(): info.file_size for info in infos}
         if len(sizes) < len(infos):
-            raise ValueError('a name occurs twice')
+            raise zipfile.BadZipFile('a name occurs twice')
         folder = infos[0].filename.split('/')[0]
         data = io.BytesIO(archive.read(f'{folder}/data.pkl'))
 

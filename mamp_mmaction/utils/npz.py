@@ -19,16 +19,15 @@ def check_declared(archive: zipfile.ZipFile) -> None:
     """Check how much an archive says that it holds; no more is ever read.
 
     Raises:
-        ValueError: It is beyond :func:`most_content`.
+        BadZipFile: It is beyond :func:`most_content`.
     """
-    size = os.fstat(archive.fp.fileno()).st_size
+    size = archive.fp.seek(0, os.SEEK_END)
     declared = sum(info.file_size for info in archive.infolist())
     if declared > most_content(size):
-        raise ValueError(
-            f'{archive.filename or archive.fp.name}: has {size} bytes and '
-            f'declares {declared} of content, expected at most '
-            f'{most_content(size)}; it is forged, or else save it again '
-            'uncompressed.'
+        raise zipfile.BadZipFile(
+            f'{size} bytes that declare {declared} of content, expected at '
+            f'most {most_content(size)}: forged, or to be saved again '
+            'uncompressed'
         )
 
 

@@ -16,9 +16,9 @@ import pickle
 import re
 from collections import OrderedDict
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-
 
 #: Values that a file may hold a byte, each counted as often as it occurs.
 MOST_PER_BYTE = 10
@@ -246,7 +246,7 @@ class GuardedUnpickler(pickle._Unpickler):
     """
 
     other_keys = ()
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
 
     def _load_setitem(self):
         check_keys(self.stack[-2:-1], self.other_keys)
