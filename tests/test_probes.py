@@ -182,7 +182,7 @@ def test_a_validation_set_is_what_counts(tool, capsys):
         ([], dict(labels=np.zeros((36, 2))), 'one vector, label and name'),
         ([], dict(names=np.array(['x'] * 9)), '9 names'),
         ([], dict(features=np.ones((36, 2, 2))), 'no --per-token'),
-        ([], dict(names=np.array([None] * 36)), 'mine.npz .* damaged'),
+        ([], dict(names=np.array([None] * 36)), 'mine.npz: holds no array'),
         (['--neighbours', '99'], {}, 'k=99 nearest neighbours of 24'),
         (['--val', 'absent.npz'], {}, 'No such file.*absent.npz'),
         (['--val', 'text.npz'], {}, 'text.npz: holds no array'),
