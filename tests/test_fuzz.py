@@ -156,6 +156,11 @@ def read_data_set(path):
     SkeletonDataset(ann_file=str(path), split='xsub_train', pipeline=[])
 
 
+def read_samples(path):
+    read_recordings(path, samples=['S000'])
+    read_recordings(path)
+
+
 def read_archive(load_tool, path):
     out = path.with_suffix('.pkl')
     load_tool('data/mamp_npz').to_annotations(path, out, 'xsub')
@@ -225,7 +230,7 @@ READERS = {
     ),
     'csv': ('a.csv', write_csv, read_recordings),
     'annotations': ('a.pkl', write_annotations, read_data_set),
-    'annotations of the demo': ('a.pkl', write_annotations, read_recordings),
+    'annotations of the demo': ('a.pkl', write_annotations, read_samples),
     'archive': ('a_xsub.npz', write_archive, read_archive),
     'checkpoint': ('a.pth', write_checkpoint, load_checkpoint_file),
     'checkpoint, unzipped': (

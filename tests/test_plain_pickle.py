@@ -104,6 +104,10 @@ HOSTILE = {
     'negative shape': (array_of(DOUBLE, b'A' * 8, (-1, -1)), '8 bytes for'),
     'tensor behind its storage': (tensor_of(1, (2,), (1,)), 'a storage of 2'),
     'tensor of one number': (tensor_of(0, (1 << 40,), (0,)), 'a storage of 2'),
+    'tensor with a state': (
+        Forged(*tensor_of(0, (2,), (1,)).__reduce__(), (False, None, {})),
+        'a Tensor with a state',
+    ),
     'size of bytes': (Call(bytearray, 1 << 40), 'bytes of a int'),
     'code in a storage': (
         Call(torch.storage._load_from_bytes, pickle.dumps(SYSTEM)),
@@ -153,7 +157,7 @@ BOMBS = {
     'shared item of a frozenset': (
         b'(' + nested(1, 60, b'2\x86')[:-1] + b'\x91.'
     ),
-    'deep key': b'}' + nested(1, 10**6, b'\x85')[:-1] + b'Ns.',
+    'deep key': b'}' + nested(1, 200_000, b'\x85')[:-1] + b'Ns.',
     'list of itself': b']2a.',
     'keys of a call': b'ccollections\nOrderedDict\n]]K\x01aa\x85R.',
     'memo': b'Nr\xff\xff\xff\x7f0]0' + b'.',  # LONG_BINPUT

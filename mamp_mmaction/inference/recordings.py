@@ -6,7 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.annotation_file import check_annotation, read_annotations
+from ..datasets.annotation_file import (
+    check_annotation,
+    read_annotations,
+    sample_names,
+)
 from ..datasets.class_names import CLASS_NAMES
 from ..datasets.conversion import RawFile, make_annotation
 from ..datasets.raw_files import (
@@ -217,7 +221,7 @@ def _read_annotations(
         classes = content.get('classes')
         content = content['annotations']
     if names:
-        by_name = {sample.get('frame_dir'): sample for sample in content}
+        by_name = dict(zip(sample_names(content, f'{path}'), content))
         lacking = [name for name in names if name not in by_name]
         if lacking:
             raise ValueError(

@@ -281,6 +281,17 @@ class GuardedUnpickler(pickle._Unpickler):
 
 
 class _PlainUnpickler(GuardedUnpickler):
+    dispatch: ClassVar = dict(GuardedUnpickler.dispatch)
+
+    def _load_build(self):
+        made = self.stack[-2]
+        if not isinstance(made, (StandIn, Function, OrderedDict)):
+            # A tensor would take any size, and functions to be called.
+            raise Refused(f'a {type(made).__name__} with a state')
+        pickle._Unpickler.load_build(self)
+
+    dispatch[pickle.BUILD[0]] = _load_build
+
     def find_class(self, module, name):
         key = f'{module}.{name}'.replace('__builtin__.', 'builtins.')
         if key not in _GLOBALS:
