@@ -62,9 +62,9 @@ class Array:
         except DAMAGES:
             raise
         except Exception as error:  # what a broken header raises is anything
-            reason = ' '.join(str(error).split())
+            why = ' '.join(str(error).split())
             raise ValueError(
-                f'{self.where}: is no numpy array of version 1 or 2 ({reason}).'
+                f'{self.where}: is no numpy array of version 1 or 2 ({why}).'
             ) from error
         if by_column:
             raise ValueError(
