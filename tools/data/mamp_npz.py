@@ -30,6 +30,7 @@ DAMAGES = (
     struct.error,
     EOFError,
     RuntimeError,  # a password or an unknown compression
+    UnicodeError,  # a name
 )
 
 # From an archive to annotations
