@@ -32,6 +32,6 @@ def test_two_process_jobs_end():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('tenth', range(10))
-def test_hundred_two_process_jobs_end_under_load(tenth, busy_machine):
+@pytest.mark.parametrize('part', range(20))
+def test_two_hundred_two_process_jobs_end_under_load(part, busy_machine):
     start_jobs(10)
