@@ -108,6 +108,9 @@ ROWS = (
         probed=False,
     ),
 )
+QUICK = tuple(
+    row for row in ROWS if row.model == 'mamp' and row.corpus != UNION
+)
 # What pre-training may change, each on the union alone.
 STUDY = (
     Row('exact', 'mamp', 'MAMP', 'pretrain', UNION),
@@ -171,23 +174,13 @@ class Budget:
     transformer: tuple | None = None  # width, blocks, the decoder's
     base_channels: int | None = None  # of the GCNs
     data: tuple = KINECT
-    models: tuple = tuple(TITLES)
-    corpora: tuple = tuple(CORPORA)
+    rows: tuple = ROWS
     measures: tuple = MEASURES
     seeds: tuple = (0, 1, 2)
     draws: int = 3  # of few labels, for each seed
     subjects: int | None = None  # of made data, which stands in for all
     held_out: bool = False  # some training performers stand in for test data
     speeds: dict | None = None  # of trainings, where they are known
-    all_rows: tuple = ROWS
-
-    def rows(self) -> list[Row]:
-        """The rows of the chosen models and corpora."""
-        return [
-            row
-            for row in self.all_rows
-            if row.model in self.models and row.corpus in (None, *self.corpora)
-        ]
 
     def data_set(self, name: str) -> DataSet:
         """A data set, or what is made in its place."""
@@ -213,8 +206,7 @@ BUDGETS = dict(
     ),
     quick=Budget(
         data=('toy',),
-        models=('mamp',),
-        corpora=('itself',),
+        rows=QUICK,
         measures=('knn', 'linear', 'linear-few', 'tuned-few'),
         seeds=(0,),
         subjects=16,
@@ -224,11 +216,9 @@ BUDGETS = dict(
     study=Budget(
         stretch=0.7,
         measures=('knn', 'linear', 'linear-few'),
-        models=('mamp',),
-        corpora=(UNION,),
+        rows=STUDY,
         held_out=True,
         speeds=SPEEDS,
-        all_rows=STUDY,
     ),
     full=Budget(stretch=4, transformer=(256, 8, 5), base_channels=64),
 )
@@ -259,7 +249,7 @@ def plan(budget: Budget, folder: Path) -> list[Cell]:
     cells = {}
     steps = [name for name in STEPS if name not in MEASURES]
     steps += [name for name in MEASURES if name in budget.measures]
-    for seed, row, step in product(budget.seeds, budget.rows(), steps):
+    for seed, row, step in product(budget.seeds, budget.rows, steps):
         draws = 1 if STEPS[step].labels in (None, ALL) else budget.draws
         for draw, data in product(range(draws), budget.data):
             cell = _cell(budget, folder, seed, row, step, draw, data)
@@ -563,7 +553,7 @@ def collect(budget: Budget, cells: list[Cell], results: dict) -> list[dict]:
     for (data, row, step), values in found.items():
         measure = dict(data=data, row=row.name, measure=step, values=values)
         measure['top1'] = estimate(values.values())
-        reference = next(x for x in budget.rows() if x.model == row.model)
+        reference = next(x for x in budget.rows if x.model == row.model)
         if row != reference:
             others = found.get((data, reference, step), {})
             measure['difference'] = paired_difference(values, others)
@@ -604,15 +594,15 @@ def tables_of(budget: Budget, measures: list, costs: dict) -> Iterator[str]:
     columns = [
         step
         for step in budget.measures
-        if any((row.name, step) in found for row in budget.rows())
+        if any((row.name, step) in found for row in budget.rows)
     ]
-    reference = budget.rows()[0].pretraining
+    reference = budget.rows[0].pretraining
     for key, title in (
         ('top1', 'pre-training'),
         ('difference', f'difference from {reference}'),
     ):
         rows = []
-        for row in budget.rows():
+        for row in budget.rows:
             of_row = [found.get((row.name, x), {}) for x in columns]
             ends = [show(x.get(key), key) for x in of_row]
             if any(ends):
@@ -654,8 +644,8 @@ def draw_plot(budget: Budget, measures: list[dict], path: Path) -> bool:
     """Draw accuracy of fine-tuning against labels, for the first model."""
     from mamp_mmaction.utils.plots import draw_curves
 
-    model = budget.models[0]
-    rows = {row.name: row for row in budget.rows()}
+    model = budget.rows[0].model
+    rows = {row.name: row for row in budget.rows}
     panels = {budget.data_set(name).title: {} for name in budget.data}
     for m in measures:
         row, step = rows[m['row']], STEPS[m['measure']]
@@ -796,8 +786,7 @@ def parse_args(argv=None):
     )
     for name, choices, text in (
         ('data', KINECT, 'data sets'),
-        ('models', TITLES, 'models'),
-        ('corpora', CORPORA, 'what is pre-trained on'),
+        ('rows', None, "of the tables, by their folders' names"),
         ('measures', MEASURES, 'columns of the tables'),
     ):
         parser.add_argument(
@@ -822,6 +811,9 @@ def parse_args(argv=None):
     for name in ('draws', 'jobs'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f'--{name} must be at least 1')
+    known = [row.name for row in BUDGETS[args.budget].rows]
+    for name in set(args.rows or []) - set(known):
+        parser.error(f'--rows: {name!r} is none of {", ".join(known)}')
     return args
 
 
@@ -833,13 +825,17 @@ def reproduce(args: argparse.Namespace) -> None:
     from mamp_mmaction.utils import available_cores
     from mamp_mmaction.utils.resumable import run_in_order
 
-    parts = ('data', 'models', 'corpora', 'measures', 'seeds', 'draws')
+    budget = BUDGETS[args.budget]
     given = {
         key: tuple(x) if isinstance(x, list) else x
-        for key in parts
+        for key in ('data', 'measures', 'seeds', 'draws')
         if (x := getattr(args, key))
     }
-    budget = replace(BUDGETS[args.budget], **given)
+    if args.rows:
+        given['rows'] = tuple(
+            row for row in budget.rows if row.name in args.rows
+        )
+    budget = replace(budget, **given)
     folder = (args.work_dir / args.budget).resolve()
     own_data = budget.subjects or budget.held_out
     data_dir = folder if own_data else args.data_dir.resolve()
@@ -864,7 +860,8 @@ def prepare_data(
     """Make the data that is made, and miss what is missing."""
     from mamp_mmaction.utils import resumable
 
-    for name in KINECT if UNION in budget.corpora else budget.data:
+    union = any(row.corpus == UNION for row in budget.rows)
+    for name in KINECT if union else budget.data:
         data = DATA[name]
         path = folder / f'{data.file}.pkl'
         if path.exists():
