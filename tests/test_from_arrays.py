@@ -6,6 +6,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 from processes import ROOT
+from raw_files import write_csv
 
 from mamp_mmaction.datasets.annotation_file import read_annotations
 from mamp_mmaction.layouts import LAYOUTS, get_layout
@@ -33,18 +34,6 @@ def own_layout(tmp_path):
 def array(*shape, seed=0):
     values = np.random.default_rng(seed).normal(1, 0.3, size=shape)
     return values.astype(np.float32)
-
-
-def write_csv(path, values, joints, axes, extra=None):
-    """Write rows (R, V, C) below the names of the columns."""
-    header = [f'{joint}_{axis}' for joint in joints for axis in axes]
-    rows = [
-        [f'{v:.9g}' for v in row] for row in values.reshape(-1, len(header))
-    ]
-    for name, cells in (extra or {}).items():
-        header = [name, *header]
-        rows = [[str(cell), *row] for cell, row in zip(cells, rows)]
-    path.write_text('\n'.join(map(','.join, [header, *rows])))
 
 
 def write_labels(rows, header='file,label'):

@@ -22,9 +22,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.io
 import synthetic
 import torch
+from raw_files import (
+    write_csv,
+    write_msr,
+    write_ntu,
+    write_pku,
+    write_ucla,
+    write_utd,
+)
 
 from mamp_mmaction.compat import CheckpointError, load_checkpoint_file
 from mamp_mmaction.datasets import SkeletonDataset
@@ -79,38 +86,22 @@ def mutate(data, other, rng):
     return bytes(data)
 
 
-def text(values):
-    return ''.join(' '.join(map(str, row)) + '\n' for row in values)
-
-
-def ntu(keypoint):
-    rows = [f'{len(keypoint)}']
-    for joints in keypoint:
-        rows += ['1', '7 0 0 0 0 0 0 0 0 2', '25']
-        rows += [' '.join(map(str, [*xyz, *[0] * 9])) for xyz in joints]
-    return '\n'.join(rows)
-
-
 def walk(index, joints=25, frames=6):
     sample = synthetic.annotation(index, joints=joints, frames=frames)
     return sample['keypoint'][0]
 
 
-def write_json(path, content):
-    path.write_text(json.dumps(content))
-
-
 def write_openpose(path, index):
     person = [*walk(index, 18, 1).clip(0.1).ravel().tolist()]
-    write_json(path, dict(people=[dict(pose_keypoints_2d=person)] * 2))
+    people = [dict(pose_keypoints_2d=person)] * 2
+    path.write_text(json.dumps(dict(people=people)))
 
 
-def write_csv(path, index):
+def write_named(path, index, persons=None, frames=6):
     names = get_layout('coco').joint_names
-    header = ['frame', *(f'{j}_{axis}' for j in names for axis in 'xyz')]
-    rows = [[t, *x.ravel()] for t, x in enumerate(walk(index, len(names)))]
-    lines = [','.join(map(str, row)) for row in [header, *rows]]
-    path.write_text('\n'.join(lines))
+    x = walk(index, len(names), frames)
+    extra = dict(frame=range(frames), **(persons or {}))
+    write_csv(path, x, names, extra=extra)
 
 
 def write_archive(path, index):
@@ -173,7 +164,7 @@ def read_video(path):
 def write_labels(path, index):
     skeleton = path.parents[1] / 'skeleton' / path.name
     skeleton.parent.mkdir(exist_ok=True)
-    skeleton.write_text(text(np.ones((20, 150))))
+    write_pku(skeleton, np.ones((20, 150)))
     path.write_text(f'1,0,{9 + index},1\n2,10,19,1\n')
 
 
@@ -181,34 +172,28 @@ def write_labels(path, index):
 READERS = {
     'ntu': (
         'S001C001P001R001A001.skeleton',
-        lambda path, i: path.write_text(ntu(walk(i))),
+        lambda path, i: write_ntu(path, [[(7, x)] for x in walk(i)]),
         read_recordings,
     ),
     'pku': (
         'a.txt',
-        lambda path, i: path.write_text(text(walk(i, 50).reshape(6, 150))),
+        lambda path, i: write_pku(path, walk(i, 50)),
         read_recordings,
     ),
     'pku labels': ('label/a.txt', write_labels, read_video),
     'msr': (
         'a01_s01_e01_skeleton3D.txt',
-        lambda path, i: path.write_text(
-            text(np.c_[walk(i, 20).reshape(-1, 3), np.ones(120)])
-        ),
+        lambda path, i: write_msr(path, walk(i, 20)),
         read_recordings,
     ),
     'nw-ucla': (
         'a01_s01_e01_v01.json',
-        lambda path, i: write_json(path, dict(skeletons=walk(i, 20).tolist())),
+        lambda path, i: write_ucla(path, walk(i, 20)),
         read_recordings,
     ),
     'utd-mhad': (
         'a1_s1_t1_skeleton.mat',
-        lambda path, i: scipy.io.savemat(
-            path,
-            dict(d_skel=walk(i, 20).transpose(1, 2, 0)),
-            do_compression=bool(i),
-        ),
+        lambda path, i: write_utd(path, walk(i, 20), do_compression=bool(i)),
         read_recordings,
     ),
     'openpose': (
@@ -228,7 +213,7 @@ READERS = {
         ),
         read_recordings,
     ),
-    'csv': ('a.csv', write_csv, read_recordings),
+    'csv': ('a.csv', write_named, read_recordings),
     'annotations': ('a.pkl', write_annotations, read_data_set),
     'annotations of the demo': ('a.pkl', write_annotations, read_samples),
     'archive': ('a_xsub.npz', write_archive, read_archive),
@@ -333,11 +318,7 @@ def forged_npz(path):
 
 
 def crowd(path):
-    write_csv(path, 0)
-    header, first, *_ = path.read_text().splitlines()
-    rest = first.partition(',')[2]
-    rows = [f'{number},{number},{rest}' for number in range(999)]
-    path.write_text('\n'.join([f'person,{header}', *rows]))
+    write_named(path, 0, dict(person=range(999)), 999)
 
 
 def rewritten(change, method=zipfile.ZIP_STORED):
@@ -364,8 +345,7 @@ def key_in_old_checkpoint(path):
 
 
 def zeros_in_matlab(path):
-    values = np.zeros((20, 3, 300_000))
-    scipy.io.savemat(path, dict(d_skel=values), do_compression=True)
+    write_utd(path, np.zeros((300_000, 20, 3)), do_compression=True)
 
 
 BOMBS = {

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from raw_files import write_ntu
 
 from mamp_mmaction.datasets.annotation_file import read_annotations
 
@@ -58,19 +59,8 @@ def recording(frames, *tracks):
 
 def write(folder, name, frames, newline='\n'):
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [str(len(frames))]
-    for bodies in frames:
-        lines.append(str(len(bodies)))
-        for body_id, joints in bodies:
-            # IDs of the release differ only in digits that a double loses.
-            number = 72057594037930000 + body_id
-            lines.append(f'{number} 0 1 1 1 1 0 0.02764709 -0.05745083 2')
-            lines.append('25')
-            for x, y, z in joints:
-                rest = '277.419 191.8218 1036.233 519.1677 0.2 0.1 0.9 -0.1 2'
-                lines.append(f'{x:.7g} {y:.7g} {z:.7g} {rest}')
     path = folder / f'{name}.skeleton'
-    path.write_text('\n'.join([*lines, '']), newline=newline)
+    write_ntu(path, frames, newline)
     return path
 
 
