@@ -4,10 +4,16 @@ import torch
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 
+from mamp_mmaction.layouts import get_layout
+
 # Sizes of a small skeleton: frames, joints, segments of 4 frames.
 T, V, S = 16, 7, 4
 # Width of the small encoder's tokens.
 D = 16
+# Of a GCN of the toolbox with D features.
+SMALL_GCN = dict(
+    base_channels=8, num_stages=3, inflate_stages=[2], down_stages=[2, 3]
+)
 # Of PoseC3D, with 16 features, and what turns skeletons into its volumes.
 POSEC3D = dict(
     type='ResNet3dSlowOnly',
@@ -33,8 +39,6 @@ HEATMAPS = [
     dict(type='FormatShape', input_format='NCTHW_Heatmap'),
     dict(type='PackActionInputs'),
 ]
-
-
 LATENT = dict(type='LatentPredictionHead')
 # Options beyond the paper that models have: of the head, the decoder or MAMP.
 OPTIONS = {
@@ -57,6 +61,24 @@ def encoder(**kwargs):
         num_joints=V,
     )
     return dict(cfg, **kwargs)
+
+
+def gcn(name='stgcnpp', layout='nturgb+d', **kwargs):
+    """Config of a backbone of the toolbox with D features."""
+    graph = dict(layout=get_layout(layout).graph(), mode='spatial')
+    return {
+        'stgcn': dict(
+            type='STGCN', graph_cfg=dict(graph, mode='stgcn_spatial')
+        ),
+        'stgcnpp': dict(
+            type='STGCN',
+            gcn_adaptive='init',
+            gcn_with_res=True,
+            tcn_type='mstcn',
+            graph_cfg=graph,
+        ),
+        'aagcn': dict(type='AAGCN', graph_cfg=graph),
+    }[name] | dict(SMALL_GCN, **kwargs)
 
 
 def pretraining(backbone=None, neck=None, compile_cfg=None, **head):
@@ -106,14 +128,43 @@ def finetune_head(num_classes=6, **kwargs):
     )
 
 
-def recogniser(head=None, backbone=None):
-    return MODELS.build(
-        dict(
-            type='RecognizerGCN',
-            data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-            backbone=backbone or encoder(),
-            cls_head=head or linear_head(),
-        )
+def gcn_head(num_classes=6, **kwargs):
+    sizes = dict(num_classes=num_classes, in_channels=D)
+    return dict(type='GCNHead', **sizes, **kwargs)
+
+
+def recognition(head=None, backbone=None):
+    """Config of a recogniser."""
+    return dict(
+        type='RecognizerGCN',
+        data_preprocessor=dict(type='SkeletonDataPreprocessor'),
+        backbone=backbone or encoder(),
+        cls_head=head or linear_head(),
+    )
+
+
+def recogniser(*args, **kwargs):
+    return MODELS.build(recognition(*args, **kwargs))
+
+
+def posec3d(num_classes=6, backbone=None, **kwargs):
+    """Config of a PoseC3D."""
+    sizes = dict(num_classes=num_classes, in_channels=16)
+    return dict(
+        type='Recognizer3D',
+        backbone=backbone or POSEC3D,
+        cls_head=dict(type='I3DHead', **sizes, **kwargs),
+    )
+
+
+def auxiliary_of(cfg, cls_head=None, **kwargs):
+    """Config of a recogniser that has a MAMP as its auxiliary loss."""
+    return dict(
+        recognition(cls_head or gcn_head(3), cfg['backbone']),
+        type='RecognizerMAMP',
+        motion_neck=cfg['neck'],
+        motion_head=cfg['head'],
+        **kwargs,
     )
 
 

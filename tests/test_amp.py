@@ -9,11 +9,11 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from small_models import (
-    D,
     T,
     V,
     batch,
     finetune_head,
+    gcn_head,
     linear_head,
     mamp,
     recogniser,
@@ -23,10 +23,9 @@ from synthetic import data_set, loader, pipeline, write
 from mamp_mmaction.engine import AutoAmpOptimWrapper, amp_optim_wrapper
 
 OURS_AND_PLAIN = ['AutoAmpOptimWrapper', 'OptimWrapper']
-GCN_HEAD = dict(type='GCNHead', num_classes=6, in_channels=D)
 HEADS = pytest.mark.parametrize(
     'head',
-    [GCN_HEAD, dict(linear_head(), label_smooth_eps=0.1), finetune_head()],
+    [gcn_head(), dict(linear_head(), label_smooth_eps=0.1), finetune_head()],
 )
 
 

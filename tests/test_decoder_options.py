@@ -7,35 +7,16 @@ import torch
 import torch.nn.functional as F
 from mmaction.registry import MODELS
 from mmengine.runner.checkpoint import load_state_dict
-from small_models import (
-    LATENT,
-    D,
-    S,
-    T,
-    V,
-    batch,
-    encoder,
-    mamp,
-    pretraining,
-)
+from small_models import LATENT, D, S, T, V, batch, mamp, pretraining
 
-from mamp_mmaction.layouts import get_layout
 from mamp_mmaction.models.visible_tokens import token_places
 
 CLOSE = dict(rtol=1e-4, atol=1e-6)
 CROSS = dict(attention='cross', depth=2)
-GCN = dict(
-    type='STGCN',
-    base_channels=8,
-    num_stages=3,
-    inflate_stages=[2],
-    down_stages=[2, 3],
-    graph_cfg=dict(layout=get_layout('nturgb+d').graph(), mode='spatial'),
-)
 
 
-def model_of(neck=None, backbone=None, decode_ratio=1.0, **kwargs):
-    cfg = pretraining(backbone, neck, **kwargs)
+def model_of(neck=None, decode_ratio=1.0, **kwargs):
+    cfg = pretraining(None, neck, **kwargs)
     return MODELS.build(dict(cfg, decode_ratio=decode_ratio))
 
 
@@ -190,47 +171,6 @@ def test_no_draw_unless_asked_for():
     before = torch.get_rng_state()
     model(*data, mode='loss')
     assert torch.equal(torch.get_rng_state(), before)
-
-
-# Together --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('neck', [dict(), CROSS])
-@pytest.mark.parametrize('kind', ['gcn', 'auxiliary', 'compiled'])
-def test_both_options_with_other_models(kind, neck):
-    joints = V if kind == 'compiled' else 25
-    skeleton = dict(embed_dims=D, num_frames=T, num_joints=joints)
-    neck = dict(neck, **skeleton)
-    head = dict(ignore_absent=True)
-    if kind == 'compiled':
-        compiled = dict(backend='eager', fullgraph=True)
-        model = model_of(neck, None, 0.5, compile_cfg=compiled, **head)
-    elif kind == 'gcn':
-        model = model_of(neck, GCN, 0.5, **head)
-    else:
-        cfg = pretraining(encoder(num_joints=joints), neck, **head)
-        model = MODELS.build(
-            dict(
-                type='RecognizerMAMP',
-                backbone=cfg['backbone'],
-                motion_neck=cfg['neck'],
-                motion_head=cfg['head'],
-                cls_head=dict(type='GCNHead', num_classes=3, in_channels=D),
-                decode_ratio=0.5,
-            )
-        )
-    inputs, samples = batch(4, joints=joints, labels=[0, 1, 2, 0])
-    inputs[0, 0, 1] = 0
-    twin = copy.deepcopy(model)
-    losses = []
-    for m in (model, twin):
-        torch.manual_seed(3)
-        losses.append(m(inputs, samples, mode='loss')['loss_motion'])
-        losses[-1].backward()
-    torch.testing.assert_close(*losses)
-    for p, q in zip(model.parameters(), twin.parameters()):
-        torch.testing.assert_close(p.grad, q.grad)
-    model.eval()(inputs, samples, mode='predict')
 
 
 def test_masks_are_counted_before_they_move():

@@ -9,9 +9,22 @@ import torch
 import torch.nn as nn
 from mmaction.registry import MODELS
 from mmengine.config import Config
-from mmengine.runner import Runner, load_checkpoint
-from small_models import POSEC3D, D, T, batch, count_encoded, encoder
-from synthetic import data_set, loader, pipeline, write
+from mmengine.runner import load_checkpoint
+from small_models import (
+    POSEC3D,
+    SMALL_GCN,
+    D,
+    T,
+    auxiliary_of,
+    batch,
+    count_encoded,
+    encoder,
+    gcn,
+    gcn_head,
+    linear_head,
+    pretraining,
+    recogniser,
+)
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mamp_mmaction.datasets.skeleton_dataset import UNLABELLED
@@ -24,29 +37,6 @@ STGCNPP = (
     ZOO / 'stgcnpp' / 'stgcnpp_8xb16-joint-u100-80e_ntu60-xsub-keypoint-3d.py'
 )
 J = 25  # joints of NTU RGB+D
-SMALL = dict(
-    base_channels=8, num_stages=3, inflate_stages=[2], down_stages=[2, 3]
-)
-
-
-def gcn(name, layout='nturgb+d', **kwargs):
-    """A backbone of the toolbox, small, with D features."""
-    graph = get_layout(layout).graph()
-    return {
-        'stgcn': dict(
-            type='STGCN', graph_cfg=dict(layout=graph, mode='stgcn_spatial')
-        ),
-        'stgcnpp': dict(
-            type='STGCN',
-            gcn_adaptive='init',
-            gcn_with_res=True,
-            tcn_type='mstcn',
-            graph_cfg=dict(layout=graph, mode='spatial'),
-        ),
-        'aagcn': dict(
-            type='AAGCN', graph_cfg=dict(layout=graph, mode='spatial')
-        ),
-    }[name] | dict(SMALL, **kwargs)
 
 
 @MODELS.register_module()
@@ -77,21 +67,18 @@ class ProjectGCN(nn.Module):
         return x.reshape((N, M) + x.shape[1:])
 
 
-def decoder(**kwargs):
-    sizes = dict(decoder_embed_dims=D, depth=1, num_heads=2)
-    skeleton = dict(embed_dims=D, num_frames=T, num_joints=J)
-    return dict(type='MAMPDecoder', **sizes, **dict(skeleton, **kwargs))
+def mamp_cfg(backbone, head=None, **neck):
+    sizes = dict(embed_dims=D, num_frames=T, num_joints=J)
+    return pretraining(backbone, dict(sizes, **neck), **(head or {}))
 
 
-def mamp(backbone, head=None, **neck):
-    return MODELS.build(
-        dict(
-            type='MAMP',
-            backbone=backbone,
-            neck=decoder(**neck),
-            head=dict(type='MotionPredictionHead', **(head or {})),
-        )
-    )
+def mamp(*args, **kwargs):
+    return MODELS.build(mamp_cfg(*args, **kwargs))
+
+
+def auxiliary(backbone=None, weight=1.0, cls_head=None, **head):
+    cfg = mamp_cfg(backbone or gcn(), head)
+    return MODELS.build(auxiliary_of(cfg, cls_head, motion_weight=weight))
 
 
 def skeletons(samples=4, persons=2, frames=T, joints=J, channels=3):
@@ -144,7 +131,7 @@ def test_any_gcn_on_any_skeleton(name, layout, persons, frames, channels, u):
 
 
 def test_the_prediction_depends_on_visible_patches_alone():
-    model = mamp(gcn('stgcnpp')).eval()
+    model = mamp(gcn()).eval()
     inputs, samples = circling()
     mask = torch.stack([s.mask for s in samples])
     mask = mask.view(4, 1, 2, T // 4, 1, J, 1).expand(-1, -1, -1, -1, 4, -1, 3)
@@ -175,30 +162,20 @@ def test_features_become_one_token_a_patch(times):
 def stock_recogniser(**backbone):
     """ST-GCN++ as the toolbox's config has it, but small."""
     cfg = Config.fromfile(STGCNPP)
-    cfg.model.backbone.update(SMALL, **backbone)
+    cfg.model.backbone.update(SMALL_GCN, **backbone)
     cfg.model.cls_head.update(in_channels=D)
     return MODELS.build(cfg.model)
-
-
-def gcn_recogniser(backbone):
-    return MODELS.build(
-        dict(
-            type='RecognizerGCN',
-            backbone=backbone,
-            cls_head=dict(type='GCNHead', num_classes=3, in_channels=D),
-        )
-    )
 
 
 @pytest.mark.parametrize('name', ['ST-GCN++', 'CTR-GCN and MS-G3D'])
 def test_the_weights_load_into_the_stock_recogniser(tmp_path, name):
     graph = dict(layout='nturgb+d', mode='spatial')
     if name == 'ST-GCN++':
-        model = mamp(dict(gcn('stgcnpp'), graph_cfg=graph))
+        model = mamp(dict(gcn(), graph_cfg=graph))
         loaded = stock_recogniser()
     else:
         model = mamp(dict(type='ProjectGCN'))
-        loaded = gcn_recogniser(dict(type='ProjectGCN'))
+        loaded = recogniser(gcn_head(), dict(type='ProjectGCN'))
     model.init_weights()
     for _ in range(3):
         model(*circling(), mode='loss')['loss_motion'].backward()
@@ -214,8 +191,8 @@ def test_the_weights_load_into_the_stock_recogniser(tmp_path, name):
         recognisers[-1].init_weights()
     wanted = model.backbone.state_dict()
     assert wanted['data_bn.num_batches_tracked'] == 3
-    for recogniser in recognisers:
-        found = recogniser.backbone.state_dict()
+    for other in recognisers:
+        found = other.backbone.state_dict()
         assert found.keys() == wanted.keys()
         assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
@@ -246,20 +223,6 @@ def test_posec3d_is_refused_for_what_it_is(kind):
 
 
 # As an auxiliary loss --------------------------------------------------------
-
-
-def auxiliary(backbone=None, weight=1.0, cls_head='GCNHead', **head):
-    return MODELS.build(
-        dict(
-            type='RecognizerMAMP',
-            data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-            backbone=backbone or gcn('stgcnpp'),
-            cls_head=dict(type=cls_head, num_classes=3, in_channels=D, topk=1),
-            motion_neck=decoder(),
-            motion_head=dict(type='MotionPredictionHead', **head),
-            motion_weight=weight,
-        )
-    )
 
 
 TRANSFORMER = encoder(num_joints=J)
@@ -296,7 +259,7 @@ def test_labelled_samples_alone_are_classified(backbone, labels):
 
 @BACKBONES
 def test_a_batch_without_labels_leaves_the_classification_head(backbone):
-    model = auxiliary(backbone, cls_head='LinearProbeHead')
+    model = auxiliary(backbone, cls_head=linear_head(3))
     optimizer = torch.optim.AdamW(model.parameters(), 0.1, weight_decay=0.1)
 
     def step(labels):
@@ -325,7 +288,7 @@ def test_an_auxiliary_loss_encodes_no_absent_person(monkeypatch):
 @BACKBONES
 def test_the_motion_loss_is_that_of_mamp_times_its_weight(backbone):
     model = auxiliary(backbone, weight=0.5).eval()
-    plain = mamp(backbone or gcn('stgcnpp')).eval()
+    plain = mamp(backbone or gcn()).eval()
     state = model.state_dict().items()
     plain.load_state_dict({k: v for k, v in state if 'cls_head' not in k})
     data = circling([0, 1, 2, 0])
@@ -353,7 +316,7 @@ def test_running_statistics_are_those_of_whole_skeletons():
 def test_an_auxiliary_recogniser_is_a_plain_one_in_evaluation():
     model = auxiliary().eval()
     assert not model.with_neck
-    plain = gcn_recogniser(gcn('stgcnpp')).eval()
+    plain = recogniser(gcn_head(3), gcn()).eval()
     missing = plain.load_state_dict(model.state_dict(), strict=False)
     assert not missing.missing_keys
     inputs, samples = circling()
@@ -361,28 +324,3 @@ def test_an_auxiliary_recogniser_is_a_plain_one_in_evaluation():
     wanted = plain(inputs, [s.clone() for s in samples], mode='predict')
     for a, b in zip(found, wanted):
         assert torch.equal(a.pred_score, b.pred_score)
-
-
-def test_the_auxiliary_loss_trains(tmp_path):
-    data = data_set(size=16, train=16, frames=T, joints=J, classes=3)
-    path = write(tmp_path / 'train.pkl', data)
-    train = loader(path, 'xsub_train', pipeline(T, 2, 0.7), batch_size=8)
-    train['dataset'].update(
-        label_ratio=0.5, label_balanced=True, unlabelled='keep'
-    )
-    runner = Runner(
-        model=auxiliary(encoder(num_joints=J, depth=1)),
-        work_dir=str(tmp_path),
-        train_dataloader=train,
-        train_cfg=dict(by_epoch=True, max_epochs=20),
-        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-2)),
-        default_hooks=dict(
-            logger=dict(type='LoggerHook', interval=1), checkpoint=None
-        ),
-        default_scope='mmaction',
-        experiment_name='auxiliary',
-    )
-    runner.train()
-    for name in ('loss_cls', 'loss_motion'):
-        values, _ = runner.message_hub.get_scalar(f'train/{name}').data
-        assert np.mean(values[-3:]) < 0.9 * np.mean(values[:3]), name

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmaction.registry import MODELS
 from processes import ROOT
-from small_models import POSEC3D
+from small_models import posec3d
 from synthetic import data_set, write
 
 from mamp_mmaction.config import load_config
@@ -161,18 +161,11 @@ def test_weights_of_another_model_are_refused(change, message, tool, project):
         export(tool)
 
 
-POSEC3D_MODEL = dict(
-    type='Recognizer3D',
-    backbone=POSEC3D,
-    cls_head=dict(type='I3DHead', in_channels=16, num_classes=5),
-)
-
-
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
         (f'_base_ = {str(PRETRAIN)!r}', 'is of a MAMP, .*finetune, linear'),
-        (f'model = {POSEC3D_MODEL!r}', 'is of a Recognizer3D, .*expected a'),
+        (f'model = {posec3d()!r}', 'is of a Recognizer3D, .*expected a'),
         (
             f'_base_ = {str(FINETUNE)!r}\n'
             'model = dict(backbone=dict(keep_ratio=0.5))',

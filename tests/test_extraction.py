@@ -10,7 +10,17 @@ from mmaction.registry import MODELS
 from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
 from processes import ROOT, run_successfully
-from small_models import HEATMAPS, POSEC3D
+from small_models import (
+    HEATMAPS,
+    D,
+    encoder,
+    gcn,
+    gcn_head,
+    mamp,
+    posec3d,
+    pretraining,
+    recognition,
+)
 from synthetic import data_set, pixel_data, write
 
 from mamp_mmaction.evaluation.extraction import (
@@ -24,39 +34,10 @@ TOOL = ROOT / 'tools' / 'extract_features.py'
 PRETRAIN_CONFIG = next(CONFIGS.glob('mamp/toy/*-pretrain-*.py'))
 STGCNPP_CONFIG = next(CONFIGS.glob('stgcnpp/*_toy-*.py'))
 FRAMES = 24
-ENCODER = dict(
-    type='MAMPTransformer',
-    embed_dims=16,
-    depth=2,
-    num_heads=2,
-    num_frames=FRAMES,
-    drop_path_rate=0.5,
-)
-PRETRAINING = dict(
-    type='MAMP',
-    backbone=ENCODER,
-    neck=dict(type='MAMPDecoder', decoder_embed_dims=16, depth=1),
-    head=dict(type='MotionPredictionHead'),
-)
-STGCN = dict(
-    type='RecognizerGCN',
-    backbone=dict(
-        type='STGCN',
-        base_channels=4,
-        num_stages=2,
-        inflate_stages=[2],
-        down_stages=[2],
-        graph_cfg=dict(layout='nturgb+d', mode='stgcn_spatial'),
-    ),
-    cls_head=dict(type='GCNHead', num_classes=5, in_channels=8),
-)
-
-
-VOLUMES = dict(
-    type='Recognizer3D',
-    backbone=POSEC3D,
-    cls_head=dict(type='I3DHead', in_channels=16, num_classes=5),
-)
+ENCODER = encoder(num_frames=FRAMES, num_joints=25, drop_path_rate=0.5)
+PRETRAINING = pretraining(ENCODER)
+STGCN = recognition(gcn_head(5), gcn('stgcn'))
+VOLUMES = posec3d(5)
 RESIZE = dict(type='TemporalCropResize', num_frames=FRAMES, test_mode=True)
 FORMAT = dict(type='FormatGCNInput', num_person=2)
 PACK = dict(type='PackActionInputs', meta_keys=('frame_dir',))
@@ -102,8 +83,8 @@ def backbone(model, inputs):
 @pytest.mark.parametrize(
     'model, pipeline, shape',
     [
-        (PRETRAINING, SKELETONS, (2, 6, 25, 16)),
-        (STGCN, SKELETONS, (2, 12, 25, 8)),
+        (PRETRAINING, SKELETONS, (2, 6, 25, D)),
+        (STGCN, SKELETONS, (2, 6, 25, D)),
         (STGCN, TWO_CLIPS, None),
     ],
 )
@@ -262,9 +243,8 @@ def toy(tmp_path):
 
 def save_backbone(path, **kwargs):
     """A checkpoint of a tiny encoder; returns the encoder's model."""
-    shape = dict(embed_dims=16, depth=3, num_heads=2, num_frames=40)
-    cfg = dict(PRETRAINING, backbone=dict(ENCODER, **dict(shape, **kwargs)))
-    model = MODELS.build(cfg)
+    shape = dict(depth=3, num_frames=40, num_joints=25)
+    model = mamp(encoder(**dict(shape, **kwargs)))
     state = {
         key: value
         for key, value in model.state_dict().items()

@@ -13,7 +13,14 @@ import torch
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from PIL import Image
-from scipy.io import savemat
+from raw_files import (
+    write_csv,
+    write_msr,
+    write_ntu,
+    write_pku,
+    write_ucla,
+    write_utd,
+)
 
 from mamp_mmaction.inference import SkeletonInferencer, read_recordings
 from mamp_mmaction.layouts import get_layout, joint_indices
@@ -37,29 +44,14 @@ def steps(frames=small_models.T, persons=2):
 
 
 def model_of(kind, layout):
-    joints = get_layout(layout).num_joints
-    head = small_models.linear_head()
+    head = None
     if kind == 'transformer':
+        joints = get_layout(layout).num_joints
         backbone = small_models.encoder(num_joints=joints)
     else:
-        backbone = dict(
-            type=kind,
-            graph_cfg=dict(
-                layout=get_layout(layout).graph(),
-                mode='spatial' if kind == 'AAGCN' else 'stgcn_spatial',
-            ),
-            base_channels=8,
-            num_stages=3,
-            inflate_stages=[],
-            down_stages=[],
-        )
-        head = dict(type='GCNHead', num_classes=6, in_channels=8)
-    return dict(
-        type='RecognizerGCN',
-        data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-        backbone=backbone,
-        cls_head=head,
-    )
+        backbone = small_models.gcn(kind, layout)
+        head = small_models.gcn_head()
+    return small_models.recognition(head, backbone)
 
 
 def write_model(
@@ -116,7 +108,7 @@ def read_csv(path):
 
 
 @pytest.mark.parametrize(
-    'kind', ['transformer', 'STGCN', 'AAGCN', 'joints of another layout']
+    'kind', ['transformer', 'stgcn', 'aagcn', 'joints of another layout']
 )
 def test_batch_and_single_answers_agree_for_any_recogniser(kind):
     layout = 'kinect_v1' if 'another' in kind else 'nturgb+d'
@@ -153,16 +145,7 @@ def test_answers_are_those_of_the_model_on_the_pipelines_output(files):
 
 
 def test_volumes_of_pixels(tmp_path):
-    model = dict(
-        type='Recognizer3D',
-        backbone=small_models.POSEC3D,
-        cls_head=dict(
-            type='I3DHead',
-            in_channels=16,
-            num_classes=6,
-            average_clips='score',
-        ),
-    )
+    model = small_models.posec3d(average_clips='score')
     files = write_model(model, small_models.HEATMAPS)
     inferencer = SkeletonInferencer(*files)
     data = synthetic.pixel_data(2, 1)
@@ -299,83 +282,59 @@ def test_windows_cover_a_recording_to_its_end(files):
 # Files
 
 
-def write_ntu(values):
-    lines = [f'{values.shape[1]}']
-    for frame in values.swapaxes(0, 1):
-        lines += [f'{len(frame)}']
-        for number, person in enumerate(frame):
-            lines += [f'7205{number} ' + '0 ' * 8 + '2', '25']
-            lines += [f'{x} {y} {z}' + ' 0' * 9 for x, y, z in person]
-    return 'S001C001P001R001A001.skeleton', '\n'.join(lines).encode()
-
-
-def write_pku(values):
-    rows = np.zeros((values.shape[1], 2, 75))
-    rows[:, : len(values)] = values.reshape(*values.shape[:2], -1).swapaxes(
-        0, 1
-    )
-    lines = (
-        ' '.join(map(repr, row.tolist())) for row in rows.reshape(-1, 150)
-    )
-    return '0002-L.txt', '\n'.join(lines).encode()
-
-
-def write_msr(values):
-    lines = (f'{x} {y} {z} 1' for x, y, z in values.reshape(-1, 3))
-    return 'a07_s02_e01_skeleton3D.txt', '\n'.join(lines).encode()
-
-
-def write_ucla(values):
-    content = dict(skeletons=values[0].tolist())
-    return 'a12_s01_e00_v03.json', json.dumps(content).encode()
-
-
-def write_utd(values):
-    savemat('a1_s1_t1_skeleton.mat', dict(d_skel=values[0].transpose(1, 2, 0)))
-    return 'a1_s1_t1_skeleton.mat', None
-
-
-def write_named_csv(values):
+def write_named(path, values):
     names = get_layout('nturgb+d').joint_names[::-1]
-    rows = [','.join(f'{name}_{axis}' for name in names for axis in 'xyz')]
-    rows += [
-        ','.join(map(str, row))
-        for row in values[0, :, ::-1].reshape(len(values[0]), -1)
-    ]
-    return 'named.csv', '\n'.join(rows).encode()
+    write_csv(path, values[0, :, ::-1], names)
 
 
-def write_annotations(values):
+def write_annotations(path, values):
     sample = dict(synthetic.annotation(0, label=1), keypoint=values)
     sample['total_frames'] = values.shape[1]
-    other = synthetic.annotation(1)
-    synthetic.write(
-        Path('data.pkl'),
-        dict(split={}, annotations=[other, sample], classes=CLASSES),
-    )
-    return 'data.pkl', None
+    samples = [synthetic.annotation(1), sample]
+    content = dict(split={}, annotations=samples, classes=CLASSES)
+    synthetic.write(path, content)
 
 
+NTU = 'S001C001P001R001A001.skeleton'
 KINDS = {
-    # (writer, layout, persons, true class)
-    'ntu': (write_ntu, 'nturgb+d', 2, 'drink water'),
-    'pku': (write_pku, 'nturgb+d', 2, None),
-    'msr': (write_msr, 'msr_action3d', 1, 'draw X'),
-    'ucla': (write_ucla, 'nw_ucla', 1, 'carry'),
-    'utd': (write_utd, 'utd_mhad', 1, 'swipe left'),
-    'csv': (write_named_csv, 'nturgb+d', 1, None),
-    'annotations': (write_annotations, 'nturgb+d', 2, 'wave'),
+    # (name, writer, layout, persons, true class)
+    'ntu': (
+        NTU,
+        lambda path, x: write_ntu(
+            path, [list(enumerate(frame)) for frame in x.swapaxes(0, 1)]
+        ),
+        *('nturgb+d', 2, 'drink water'),
+    ),
+    'pku': (
+        '0002-L.txt',
+        lambda path, x: write_pku(path, x.swapaxes(0, 1)),
+        *('nturgb+d', 2, None),
+    ),
+    'msr': (
+        'a07_s02_e01_skeleton3D.txt',
+        lambda path, x: write_msr(path, x[0]),
+        *('msr_action3d', 1, 'draw X'),
+    ),
+    'ucla': (
+        'a12_s01_e00_v03.json',
+        lambda path, x: write_ucla(path, x[0]),
+        *('nw_ucla', 1, 'carry'),
+    ),
+    'utd': (
+        'a1_s1_t1_skeleton.mat',
+        lambda path, x: write_utd(path, x[0]),
+        *('utd_mhad', 1, 'swipe left'),
+    ),
+    'csv': ('named.csv', write_named, 'nturgb+d', 1, None),
+    'annotations': ('data.pkl', write_annotations, 'nturgb+d', 2, 'wave'),
 }
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_every_kind_of_file(kind, demo, files):
-    write, layout, persons, true = KINDS[kind]
+    name, write, layout, persons, true = KINDS[kind]
     values = body(layout=layout, persons=persons)
-    name, content = write(values)
-    if content:
-        with open(name, 'wb') as file:
-            file.write(content)
+    write(Path(name), values)
     model = files
     if layout != 'nturgb+d':
         # All models of 20 joints here want the first Kinect's order.
@@ -434,8 +393,7 @@ def test_openpose_folder_keeps_persons_apart(tmp_path):
 def test_folder_gives_a_table(demo, files, tmp_path):
     folder = tmp_path / 'raw'
     (folder / 'more').mkdir(parents=True)
-    ntu, content = write_ntu(body(persons=2))
-    (folder / ntu).write_bytes(content)
+    KINDS['ntu'][1](folder / NTU, body(persons=2))
     np.save(folder / 'more' / 'mine.npy', body(seed=1))
     (folder / 'broken.skeleton').write_text('no')
     (folder / 'README.md').write_text('no recording')
@@ -448,7 +406,7 @@ def test_folder_gives_a_table(demo, files, tmp_path):
     header, *rows = tables[0]
     assert header[:5] == ['file', 'name', 'true', 'top1', 'probability1']
     assert [row[:3] for row in rows] == [
-        [ntu, ntu.split('.')[0], 'drink water'],
+        [NTU, NTU.split('.')[0], 'drink water'],
         ['more/mine.npy', 'mine', ''],
     ]
     found = SkeletonInferencer(*files)(body(seed=1))['predictions'][0]

@@ -14,6 +14,7 @@ from small_models import (
     D,
     T,
     V,
+    auxiliary_of,
     batch,
     encoder,
     mamp,
@@ -209,18 +210,8 @@ def test_all_options_in_bfloat16(kind, monkeypatch):
         model = latent(None, neck, 0.5, compile_cfg=compiled, **head)
     else:
         cfg = pretraining(None, neck, **LATENT, **head)
-        model = MODELS.build(
-            dict(
-                type='RecognizerMAMP',
-                data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-                backbone=cfg['backbone'],
-                motion_neck=cfg['neck'],
-                motion_head=cfg['head'],
-                motion_weight=2.0,
-                cls_head=dict(type='GCNHead', num_classes=3, in_channels=D),
-                decode_ratio=0.5,
-            )
-        )
+        options = dict(motion_weight=2.0, decode_ratio=0.5)
+        model = MODELS.build(auxiliary_of(cfg, **options))
     inputs, samples = batch(4, labels=[0, 1, 2, 0])
     inputs[0, 0, 1] = 0
     torch.manual_seed(3)

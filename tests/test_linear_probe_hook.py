@@ -9,7 +9,16 @@ from mmengine.config import Config
 from mmengine.hooks import Hook, SyncBuffersHook, sync_buffer_hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from small_models import HEATMAPS, POSEC3D, T, encoder, linear_head
+from small_models import (
+    HEATMAPS,
+    POSEC3D,
+    T,
+    encoder,
+    gcn,
+    linear_head,
+    posec3d,
+    recognition,
+)
 from synthetic import data_set, loader, pipeline, pixel_data, write
 
 pytestmark = pytest.mark.usefixtures('plain_config_text')
@@ -17,35 +26,17 @@ pytestmark = pytest.mark.usefixtures('plain_config_text')
 CLASSES = 5
 SIZE = dict(size=10, train=6)
 
-GCN = dict(
-    base_channels=8,
-    num_stages=2,
-    inflate_stages=[2],
-    down_stages=[2],
-    tcn_dropout=0.5,
-)
 # As the toolbox's configs have them, but small and with dropout; behind them
 # some that answer train() and eval() in their own way.
 BACKBONES = {
     'MAMP': encoder(num_joints=25, drop_path_rate=0.5),
-    'ST-GCN': dict(
-        type='STGCN',
-        graph_cfg=dict(layout='nturgb+d', mode='stgcn_spatial'),
-        **GCN,
-    ),
-    '2s-AGCN': dict(
-        type='AAGCN',
-        gcn_attention=False,
-        graph_cfg=dict(layout='nturgb+d', mode='spatial'),
-        **GCN,
-    ),
+    'ST-GCN': gcn('stgcn', tcn_dropout=0.5),
+    '2s-AGCN': gcn('aagcn', gcn_attention=False, tcn_dropout=0.5),
     'PoseC3D': POSEC3D,
     'frozen stages': dict(POSEC3D, frozen_stages=1),
     'norm_eval': dict(POSEC3D, norm_eval=True),
     'dropout in eval mode': dict(
-        type='MonteCarloSTGCN',
-        graph_cfg=dict(layout='nturgb+d', mode='stgcn_spatial'),
-        **GCN,
+        gcn('stgcn', tcn_dropout=0.5), type='MonteCarloSTGCN'
     ),
 }
 
@@ -97,36 +88,16 @@ def hook_of(runner, kind):
     return next(hook for hook in runner.hooks if isinstance(hook, kind))
 
 
-def gcn_model(backbone):
-    return dict(
-        type='RecognizerGCN',
-        data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-        backbone=backbone,
-        cls_head=linear_head(CLASSES),
-    )
-
-
-def heatmap_model(backbone):
-    return dict(
-        type='Recognizer3D',
-        backbone=backbone,
-        cls_head=dict(
-            type='I3DHead',
-            num_classes=CLASSES,
-            in_channels=16,
-            dropout_ratio=0.5,
-            average_clips='prob',
-        ),
-    )
-
-
 def config(folder, backbone, **kwargs):
     folder.mkdir(exist_ok=True, parents=True)
     if backbone['type'] == 'ResNet3dSlowOnly':
-        model, data = heatmap_model(backbone), pixel_data(**SIZE)
+        head = dict(dropout_ratio=0.5, average_clips='prob')
+        model = posec3d(CLASSES, backbone, **head)
         steps = [dict(HEATMAPS[0], num_clips=1), *HEATMAPS[1:]]
+        data = pixel_data(**SIZE)
     else:
-        model, steps, data = gcn_model(backbone), pipeline(T), data_set(**SIZE)
+        model = recognition(linear_head(CLASSES), backbone)
+        steps, data = pipeline(T), data_set(**SIZE)
     ann_file = write(folder / 'ann.pkl', data)
     cfg = dict(
         default_scope='mmaction',

@@ -12,7 +12,7 @@ from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
-from small_models import encoder, linear_head, pretraining
+from small_models import encoder, pretraining, recognition
 from synthetic import annotation, data_set, loader, pipeline, write
 from tensorboard.backend.event_processing import event_accumulator
 
@@ -192,11 +192,6 @@ def test_command_moves_the_skeleton(run):
         assert image.n_frames == 8
 
 
-RECOGNISER = dict(
-    type='RecognizerGCN',
-    backbone=encoder(num_joints=25, num_frames=FRAMES),
-    cls_head=linear_head(),
-)
 BONES = [*steps()[:2], dict(type='SkeletonStream', stream='bone')]
 BONES = [*BONES, *steps()[2:]]
 BONES[2]['layout'] = 'nturgb+d'
@@ -207,7 +202,7 @@ BONES[2]['layout'] = 'nturgb+d'
     [
         (dict(sample='S001C001P002R001A015'), 'no sample .*similar names are'),
         (dict(model=model_cfg(20)), 'weights.pth: .*does not fit'),
-        (dict(model=RECOGNISER), 'is no pre-training: .*RecognizerGCN'),
+        (dict(model=recognition()), 'is no pre-training: .*RecognizerGCN'),
         (dict(model=model_cfg(target='joint')), 'predicts joint, but arrows'),
         (dict(dataset=dict(pipeline=BONES)), "stream 'bone', whose numbers"),
         (dict(dataset=dict(pipeline=steps()[:3] + steps()[4:])), "no 'mask'"),

@@ -9,19 +9,11 @@ import torch
 from mmaction.registry import DATASETS, MODELS
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import OptimWrapper
-from small_models import T, V, encoder, finetune_head, pretraining
+from small_models import T, V, finetune_head, pretraining, recognition
 from synthetic import data_set, pipeline, write
 
 SHAPE = (2, T + 3, V, 3)
-CONFIGS = dict(
-    pretrain=pretraining(),
-    finetune=dict(
-        type='RecognizerGCN',
-        data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-        backbone=encoder(),
-        cls_head=finetune_head(num_classes=5),
-    ),
-)
+CONFIGS = dict(pretrain=pretraining(), finetune=recognition(finetune_head(5)))
 
 
 def poses(dtype=np.float32, factor=1.0):

@@ -19,6 +19,7 @@ from small_models import (
     encoder,
     finetune_head,
     pretraining,
+    recognition,
     with_option,
 )
 from synthetic import data_set, loader, pipeline, write
@@ -29,12 +30,7 @@ from mamp_mmaction.compat.checkpoint_saving import find_latest_checkpoint
 DROPS = encoder(drop_path_rate=0.5)
 MODELS = dict(
     pretrain=dict(pretraining(DROPS), decode_ratio=0.5),
-    finetune=dict(
-        type='RecognizerGCN',
-        data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-        backbone=DROPS,
-        cls_head=finetune_head(),
-    ),
+    finetune=recognition(finetune_head(), DROPS),
 )
 # The masks of options, for the joints that a layout of limbs has.
 MASKS = dict(

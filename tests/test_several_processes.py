@@ -14,7 +14,15 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from processes import start_ranks
-from small_models import OPTIONS, D, T, V, encoder, pretraining, with_option
+from small_models import (
+    OPTIONS,
+    T,
+    V,
+    auxiliary_of,
+    gcn_head,
+    pretraining,
+    with_option,
+)
 from synthetic import data_set, loader, pipeline, write
 
 from mamp_mmaction.models import mamp
@@ -23,14 +31,7 @@ from mamp_mmaction.models.visible_tokens import token_places
 TOTAL_BATCH, SAMPLES, UNEVEN = 8, 16, 7
 FAST = dict(neck=dict(attention='cross'), decode_ratio=0.25)
 # BatchNorm normalises by the samples of one process, so a head without it.
-JOINT = dict(
-    type='RecognizerMAMP',
-    data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-    backbone=encoder(),
-    cls_head=dict(type='GCNHead', num_classes=5, in_channels=D),
-    motion_neck=pretraining()['neck'],
-    motion_head=pretraining()['head'],
-)
+JOINT = auxiliary_of(pretraining(), gcn_head(5))
 MODELS = {
     'exact': pretraining(),
     'fast': with_option(FAST),

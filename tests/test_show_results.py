@@ -11,8 +11,17 @@ import torch.nn as nn
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from mmaction.registry import DATASETS, MODELS
+from mmengine.config import Config
 from mmengine.fileio import dump
-from small_models import V, batch, recogniser
+from small_models import (
+    batch,
+    encoder,
+    gcn,
+    linear_head,
+    recogniser,
+    recognition,
+)
 
 from mamp_mmaction.evaluation.attribution import attribute_answer
 from mamp_mmaction.evaluation.comparison import rate_interval
@@ -257,21 +266,10 @@ def test_joint_that_alone_decides_is_found():
     assert found.rise == pytest.approx(expected.sum().item(), rel=1e-5)
 
 
-GRAPH = dict(layout=dict(num_node=V, inward=[(0, 1)], center=1))
-GRAPH_CONVOLUTION = dict(
-    type='STGCN',
-    graph_cfg=dict(GRAPH, mode='stgcn_spatial'),
-    base_channels=16,
-    num_stages=2,
-    inflate_stages=[],
-    down_stages=[],
-)
-
-
-@pytest.mark.parametrize('backbone', [None, GRAPH_CONVOLUTION])
+@pytest.mark.parametrize('backbone', [encoder(num_joints=25), gcn('stgcn')])
 def test_contributions_add_up_to_the_score(backbone):
     model = recogniser(backbone=backbone).train()
-    inputs = batch(samples=1)[0][0]
+    inputs = batch(samples=1, joints=25)[0][0]
     inputs[:, 1] = 0  # an absent person contributes nothing
     found = attribute_answer(model, inputs)
     assert model.training and all(p.grad is None for p in model.parameters())
@@ -300,49 +298,21 @@ def test_joints_are_as_large_as_they_contribute():
     assert (sizes == 4 + 130 * abs(share)).all()
 
 
-CONFIG = """
-custom_imports = dict(imports=['mamp_mmaction'])
-steps = [
-    dict(type='TemporalCropResize', num_frames=16, test_mode=True),
-    dict(type='{kind}', **{options}),
-    dict(type='FormatGCNInput', num_person=1),
-    dict(type='PackActionInputs', meta_keys=('frame_dir',)),
-]
-test_dataloader = dict(
-    batch_size=2,
-    num_workers=0,
-    dataset=dict(
-        type='SkeletonDataset',
-        ann_file='a.pkl',
-        split='xsub_val',
-        pipeline=steps,
-        test_mode=True,
-    ),
-)
-model = dict(
-    type='RecognizerGCN',
-    data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-    backbone=dict(
-        type='MAMPTransformer',
-        embed_dims=16,
-        depth=1,
-        num_heads=2,
-        num_frames=16,
-        num_joints=25,
-    ),
-    cls_head=dict(type='LinearProbeHead', num_classes=5, in_channels=16),
-)
-"""
-
-
-def write_config(kind='CenterSkeleton', options='dict()'):
-    from mmaction.registry import MODELS
-    from mmengine.config import Config
-
-    synthetic.write(Path('a.pkl'), synthetic.data_set(size=12, train=4))
-    text = CONFIG.format(kind=kind, options=options)
-    Path('config.py').write_text(text)
-    model = MODELS.build(Config.fromfile('config.py').model)
+def write_config(**step):
+    _, resize, *rest = synthetic.pipeline(16, 1)
+    step = step or dict(type='CenterSkeleton')
+    steps = [dict(resize, test_mode=True), step, *rest]
+    data = synthetic.data_set(size=12, train=4)
+    ann_file = synthetic.write(Path('a.pkl'), data)
+    cfg = Config(
+        dict(
+            custom_imports=dict(imports=['mamp_mmaction']),
+            model=recognition(linear_head(5), encoder(num_joints=25)),
+            test_dataloader=synthetic.loader(ann_file, 'xsub_val', steps),
+        )
+    )
+    cfg.dump('config.py')
+    model = MODELS.build(cfg.model)
     torch.save(dict(state_dict=model.state_dict()), 'weights.pth')
     return model
 
@@ -350,13 +320,13 @@ def write_config(kind='CenterSkeleton', options='dict()'):
 @pytest.mark.parametrize(
     'step',
     [
-        ('CenterSkeleton',),
-        ('SkeletonStream', "dict(stream='bone')"),
-        ('PreNormalize3D',),
+        dict(type='CenterSkeleton'),
+        dict(type='SkeletonStream', stream='bone'),
+        dict(type='PreNormalize3D'),
     ],
 )
 def test_answers_are_explained_on_the_bodies(run, step):
-    model = write_config(*step)
+    model = write_config(**step)
     figure, printed = run(
         *('attribution', 'config.py', 'weights.pth', '--samples', 'S007'),
         *('--classes', 'nw_ucla', '--layout', 'nturgb+d'),
@@ -385,9 +355,6 @@ def test_answers_are_explained_on_the_bodies(run, step):
 
 def synthetic_input():
     """What the config's pipeline makes of sample S007, and its joints."""
-    from mmaction.registry import DATASETS
-    from mmengine.config import Config
-
     cfg = Config.fromfile('config.py').test_dataloader.dataset
     inputs = DATASETS.build(cfg)[3]['inputs']
     kind = cfg.pipeline[1]['type']

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 from mmaction.registry import MODELS
-from small_models import D, S, T, V, batch, encoder, mamp, pretraining
+from small_models import (
+    D,
+    S,
+    T,
+    V,
+    auxiliary_of,
+    batch,
+    encoder,
+    gcn,
+    mamp,
+    pretraining,
+)
 
 from mamp_mmaction.models import MotionPredictionHead
 from mamp_mmaction.patches import patchify
@@ -119,39 +130,31 @@ def test_a_share_of_the_tokens_keeps_the_weights_of_all():
         assert abs(halves[0][key] - full) > 1e-3
 
 
-def everything(kind):
+def everything(kind, attention):
     """All options of target, loss and decoder in one model."""
-    gcn, joints = kind == 'gcn', V if kind == 'transformer' else 25
-    backbone = encoder(num_joints=joints)
-    if gcn:
-        backbone = dict(
-            type='STGCN',
-            base_channels=8,
-            num_stages=3,
-            inflate_stages=[2],
-            down_stages=[2, 3],
-            graph_cfg=dict(layout='nturgb+d', mode='spatial'),
-        )
+    joints = 25 if kind in ('gcn', 'auxiliary') else V
     skeleton = dict(embed_dims=D, num_frames=T, num_joints=joints)
+    compiled = dict(backend='eager', fullgraph=True)
     cfg = pretraining(
-        backbone,
-        dict(attention='cross', **skeleton),
+        gcn() if kind == 'gcn' else encoder(num_joints=joints),
+        dict(attention=attention, **skeleton),
+        compiled if kind == 'compiled' else None,
         target=MIXTURE,
         loss_weight='motion',
         ignore_absent=True,
         num_coords=2,
     )
     if kind == 'auxiliary':
-        head = dict(type='GCNHead', num_classes=3, in_channels=D)
-        neck, target = cfg['neck'], cfg['head']
-        cfg = dict(motion_neck=neck, motion_head=target, motion_weight=2.0)
-        cfg.update(type='RecognizerMAMP', backbone=backbone, cls_head=head)
+        cfg = auxiliary_of(cfg, motion_weight=2.0)
     return MODELS.build(dict(cfg, decode_ratio=0.5)), joints
 
 
-@pytest.mark.parametrize('kind', ['transformer', 'gcn', 'auxiliary'])
-def test_all_options_together(kind):
-    model, joints = everything(kind)
+@pytest.mark.parametrize('attention', ['self', 'cross'])
+@pytest.mark.parametrize(
+    'kind', ['transformer', 'compiled', 'gcn', 'auxiliary']
+)
+def test_all_options_together(kind, attention):
+    model, joints = everything(kind, attention)
     assert model.neck.pred.out_features == 3 * 4 * 2
     inputs, samples = batch(3, joints=joints, labels=[0, 1, 2])
     inputs[0, 0, 1] = 0

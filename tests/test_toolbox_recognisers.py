@@ -14,7 +14,7 @@ import torch
 from mmaction.registry import MODELS
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from small_models import D, T, V, batch, encoder
+from small_models import T, V, batch, encoder, gcn, gcn_head, recognition
 from synthetic import data_set, loader, write
 
 TOOLBOX = Path(mmaction.__path__[0], '.mim', 'tools', 'analysis_tools')
@@ -24,33 +24,8 @@ CLIPS = 3
 
 def mamp(joints=25, channels=3, head=None):
     """The encoder under a head of the toolbox."""
-    return dict(
-        type='RecognizerGCN',
-        data_preprocessor=dict(type='SkeletonDataPreprocessor'),
-        backbone=encoder(num_joints=joints, in_channels=channels),
-        cls_head=dict(
-            type='GCNHead', num_classes=CLASSES, in_channels=D, **(head or {})
-        ),
-    )
-
-
-def stgcnpp():
-    """ST-GCN++ of the toolbox, but small."""
-    return dict(
-        type='RecognizerGCN',
-        backbone=dict(
-            type='STGCN',
-            gcn_adaptive='init',
-            gcn_with_res=True,
-            tcn_type='mstcn',
-            graph_cfg=dict(layout='nturgb+d', mode='spatial'),
-            base_channels=8,
-            num_stages=2,
-            inflate_stages=[2],
-            down_stages=[2],
-        ),
-        cls_head=dict(type='GCNHead', num_classes=CLASSES, in_channels=D),
-    )
+    backbone = encoder(num_joints=joints, in_channels=channels)
+    return recognition(gcn_head(CLASSES, **(head or {})), backbone)
 
 
 def test_trains_under_the_toolboxs_head():
@@ -133,9 +108,10 @@ def streams(tmp_path_factory):
     folder = tmp_path_factory.mktemp('streams')
     ann_file = write(folder / 'ann.pkl', data_set(train=10))
     dumps = folder / 'mamp.pkl', folder / 'stgcnpp.pkl'
+    models = mamp(), recognition(gcn_head(CLASSES), gcn())
     return {
         dump.stem: (score(model, feature, ann_file, dump), dump)
-        for dump, model, feature in zip(dumps, (mamp(), stgcnpp()), 'jb')
+        for dump, model, feature in zip(dumps, models, 'jb')
     }
 
 
