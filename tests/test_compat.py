@@ -151,14 +151,6 @@ def test_dependencies_mend_what_the_toolbox_does_not_declare():
     importlib.import_module('pkg_resources')
 
 
-def test_toolbox_configs_are_found(tmp_path):
-    path = tmp_path / 'child.py'
-    path.write_text("_base_ = 'mmaction::_base_/default_runtime.py'\n")
-    config = Config.fromfile(path)
-    assert config.default_scope == 'mmaction'
-    assert config.default_hooks.checkpoint.type == 'CheckpointHook'
-
-
 # Several processes without a GPU
 
 

@@ -37,14 +37,15 @@ VARIANTS = {
     'tube': ({}, dict(tube=3)),
     'limb': ({}, dict(tube=3, part='limb')),
     'cross': (dict(neck=dict(attention='cross')), {}),
+    'fast': (dict(decode_ratio=0.25, neck=dict(attention='cross')), {}),
 }
-VARIED = re.compile(rf'\S+-pretrain-(fast|{"|".join(VARIANTS)})-\S+')
+VARIED = re.compile(rf'\S+-pretrain-({"|".join(VARIANTS)})-\S+')
+VARIED_FILES = [path for path in ALL if VARIED.match(path.stem)]
 FILES = [
     path
     for path in ALL
-    if path.parent.name in FOLDERS and not VARIED.match(path.stem)
+    if path.parent.name in FOLDERS and path not in VARIED_FILES
 ]
-MSR_FILES = [path for path in ALL if '_msr-action3d-xsub-' in path.name]
 SIZES = re.compile(r'(\w+?)_(\d)xb(\d+)-([a-z]+)\S*-(\d+)e_')
 PARTS, LOADER = ('train', 'val', 'test'), '_dataloader'
 NAME = re.compile(
@@ -123,7 +124,7 @@ def test_every_config(path, monkeypatch):
     # Nothing is warned of.
     monkeypatch.delattr('mamp_mmaction.config.print_log')
     cfg = loaded(path)
-    _, processes, batch, _, epochs = SIZES.match(path.stem).groups()
+    _, processes, batch, protocol, epochs = SIZES.match(path.stem).groups()
     assert cfg.train_cfg.max_epochs == int(epochs)
     assert cfg.train_dataloader.batch_size == int(batch)
     total = int(processes) * int(batch)
@@ -143,13 +144,16 @@ def test_every_config(path, monkeypatch):
         for dataset in members(cfg[f'{part}_dataloader']):
             for step in dataset.pipeline:
                 TRANSFORMS.build(step)
-    if cfg.load_from is not None:
+    starts = protocol in ('linear', 'finetune', 'semi', 'transfer')
+    assert (cfg.load_from is not None) == starts
+    if starts:
         check_start(cfg)
 
 
 def check_start(cfg):
     """The weights to start from are those another config leaves."""
     folder, file = Path(cfg.load_from).parts[1:]
+    assert '-pretrain-' in folder
     source = loaded(next(path for path in ALL if path.stem == folder))
     epoch = int(re.fullmatch(r'epoch_(\d+)\.pth', file).group(1))
     assert epoch <= source.train_cfg.max_epochs
@@ -275,12 +279,10 @@ def check_recipe(cfg, named):
 
 
 def check_weights(cfg, named):
-    if named['protocol'] in ('pretrain', 'mae', 'scratch'):
-        assert cfg.load_from is None
+    if cfg.load_from is None:
         return
     folder, file = Path(cfg.load_from).parts[1:]
     told = describe(next(path for path in FILES if path.stem == folder))
-    assert told['protocol'] == 'pretrain'
     assert (told['stream'], told['dims']) == (named['stream'], named['dims'])
     assert told['data'] == (named['source'] or named['data'])
     epoch = 400
@@ -295,7 +297,7 @@ def check_model(model, named):
     joints = 25 if named['dims'] == '3' else 17
     backbone = dict(model.backbone)
     assert backbone.pop('drop_path_rate', 0) == drop_path
-    # All else is the default, which test_models.py holds to the paper.
+    # All else is the default, which test_metafiles.py holds to the paper.
     assert backbone == dict(
         type='MAMPTransformer', num_frames=120, num_joints=joints
     )
@@ -311,59 +313,6 @@ def check_model(model, named):
         assert model.type == 'RecognizerGCN'
         assert model.cls_head.num_classes == classes
         assert model.cls_head.get('label_smooth_eps', 0) == smoothing
-
-
-def test_all_protocols_are_there():
-    found = {
-        (n['data'], n['protocol'], n['stream'], n['source'], n['dims'])
-        for n in map(describe, FILES)
-    }
-    every = [
-        *('ntu60-xsub', 'ntu60-xview', 'ntu120-xsub', 'ntu120-xset'),
-        *('pku1-xsub', 'pku1-xview', 'pku2-xsub', 'pku2-xview'),
-    ]
-    wanted = {
-        (data, protocol, None, None, '3')
-        for data in every
-        for protocol in ('pretrain', 'mae', 'linear', 'finetune', 'scratch')
-    }
-    wanted |= {
-        (data, protocol, None, None, '3')
-        for data in every[:2]
-        for protocol in ('semi1', 'semi10')
-    }
-    wanted |= {
-        (data, protocol, stream, None, '3')
-        for data in every[:4]
-        for protocol in ('pretrain', 'linear', 'finetune')
-        for stream in STREAMS
-    }
-    wanted |= {
-        ('pku2-xsub', 'transfer', None, source, '3')
-        for source in ('ntu60-xsub', 'ntu120-xsub', 'pku1-xsub')
-    }
-    wanted |= {
-        ('ntu60-xsub', protocol, None, None, '2')
-        for protocol in ('pretrain', 'linear', 'finetune')
-    }
-    assert found == wanted and len(FILES) == len(wanted)
-
-
-def test_msr_action3d_configs_are_there():
-    found = {SIZES.match(path.stem).group(1, 4) for path in MSR_FILES}
-    wanted = {
-        (network, protocol)
-        for network in ('mamp', 'stgcn', 'stgcnpp', 'aagcn')
-        for protocol in ('pretrain', 'finetune', 'scratch')
-    }
-    wanted |= {('mamp', 'mae'), ('mamp', 'linear'), ('stgcnpp', 'auxiliary')}
-    assert found == wanted
-    for path in MSR_FILES:
-        network, protocol = SIZES.match(path.stem).group(1, 4)
-        start = loaded(path).load_from
-        assert (start is None) == (protocol not in ('linear', 'finetune'))
-        assert start is None or f'/{network}_1xb' in start
-        assert start is None or '-pretrain-' in start
 
 
 # Data sets of the first Kinect: classes, layout of the file, epochs and
@@ -502,63 +451,36 @@ def test_classifiers_from_the_union(data, protocol):
     assert cfg.to_dict() == own.to_dict()
 
 
-@pytest.mark.parametrize(
-    'name, layout',
-    [
-        ('mamp_4xb32-pretrain{}-400e_ntu60-xsub-keypoint-3d', 'nturgb+d'),
-        (
-            'mamp_1xb32-pretrain{}-300e_msr-action3d-xsub-keypoint-3d',
-            'msr_action3d',
-        ),
-        ('mamp_1xb8-pretrain{}-60e_kinect-v1-keypoint-3d', 'kinect_v1'),
-    ],
-)
-@pytest.mark.parametrize('variant', VARIANTS)
-def test_a_variant_differs_in_its_option_alone(name, layout, variant):
+@pytest.mark.parametrize('path', VARIED_FILES, ids=lambda path: path.stem)
+def test_a_variant_differs_in_its_option_alone(path):
+    variant = VARIED.match(path.stem).group(1)
     model, mask = VARIANTS[variant]
-    if 'kinect' in name and variant == 'cross':
-        pytest.skip('there all are variants of it')
     if 'part' in mask:
-        mask = dict(mask, layout=layout)
-    fast = '-fast' if 'kinect' in name else ''
-    expected = config(name.format(fast))
+        layout = path.parent.name.replace('-', '_')
+        mask = dict(mask, layout={'ntu60': 'nturgb+d'}.get(layout, layout))
+    # Those of the union are of its fast recipe.
+    fast = 'kinect' in path.stem and variant != 'fast'
+    base = 'pretrain-fast' if fast else 'pretrain'
+    expected = config(path.stem.replace(f'pretrain-{variant}', base))
     for key, change in model.items():
-        expected.model[key] = (
-            change if 'type' in change else dict(expected.model[key], **change)
-        )
+        if isinstance(change, dict) and 'type' not in change:
+            change = dict(expected.model[key], **change)
+        expected.model[key] = change
     pipelines = [expected.test_pipeline]
     for part in PARTS:
         pipelines += [x.pipeline for x in members(expected[part + LOADER])]
     for step in itertools.chain(*pipelines):
         if step.type == 'MotionAwareMask':
             step.update(mask)
-    found = config(name.format(f'-{variant}'))
-    assert found.to_dict() == expected.to_dict()
-    text = Path(found.filename).read_text()
+    assert config(path.stem).to_dict() == expected.to_dict()
+    text = path.read_text()
     assert 'source: ' in text and len(text.splitlines()) <= 10
-
-
-@pytest.mark.parametrize(
-    'name', [UNION, 'mamp_4xb32-pretrain-400e_ntu60-xsub-keypoint-3d']
-)
-def test_the_fast_recipe_decodes_a_quarter_by_cross_attention(name):
-    expected = config(name)
-    expected.model.decode_ratio = 0.25
-    expected.model.neck.attention = 'cross'
-    found = config(name.replace('pretrain-', 'pretrain-fast-'))
-    assert found.to_dict() == expected.to_dict()
 
 
 def test_the_options_page_names_the_variants():
     table = (ROOT / 'docs' / 'options.md').read_text()
     named = {*re.findall(r'\| `pretrain-(\w+)` \|', table)}
-    assert named == {*VARIANTS, 'weighted', 'fast'}
-
-
-def test_the_model_card_links_to_configs_that_exist():
-    links = re.findall(r'\]\(([\w/-]+\.py)\)', CARD)
-    assert len(links) >= 8
-    assert all((CONFIGS / 'mamp' / link).exists() for link in links)
+    assert named == {*VARIANTS, 'weighted'}
 
 
 # Built and stepped.
@@ -663,10 +585,7 @@ def train_and_evaluate_once(runner):
             for protocol in ('pretrain', 'linear', 'finetune')
         ),
         (UNION, 20, 3),
-        *(
-            (f'mamp_*-pretrain-{variant}-*_msr-action3d-xsub-*', 20, 3)
-            for variant in VARIANTS
-        ),
+        *((path.stem, 20, 3) for path in VARIED_FILES if '_msr-' in path.stem),
         ('mamp_*-semi5-*_utd-mhad-xsub-*', 20, 3),
         ('mamp_*-linear-*_nw-ucla-xview-from-kinect-v1-*', 20, 3),
         ('stgcn_*-pretrain-*', 20, 3),
@@ -712,10 +631,6 @@ def test_documented_ablation(what, options):
     for part in PARTS:
         for step in cfg[f'{part}_dataloader'].dataset.pipeline:
             TRANSFORMS.build(step)
-
-
-def test_the_ablations_of_the_paper_are_documented():
-    assert len(ABLATIONS) == 8
 
 
 # Data sets of a user's own.

@@ -1,4 +1,3 @@
-import io
 import os
 import tracemalloc
 import zipfile
@@ -311,14 +310,9 @@ def test_member_that_is_no_array(tool, tmp_path):
     path = save(tmp_path / 'a_xsub.npz', archive())
     with zipfile.ZipFile(path) as source:
         members = {name: source.read(name) for name in source.namelist()}
-    # 10^15 rows declared in a header; nothing of that size may be asked for.
-    huge = io.BytesIO()
-    header = dict(descr='<f8', fortran_order=False, shape=(10**15, CLASSES))
-    np.lib.format.write_array_header_1_0(huge, header)
     for name, data, message in (
         ('x_train', b'text', 'x_train: is no numpy array'),
         ('x_train', members['x_train.npy'][:-40], 'has 899960 bytes of numb'),
-        ('y_train', huge.getvalue(), 'y_train: has 0 bytes of numbers'),
     ):
         with zipfile.ZipFile(path, 'w') as target:
             for member, content in {**members, f'{name}.npy': data}.items():

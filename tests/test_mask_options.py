@@ -72,35 +72,6 @@ def test_groups_of_one_token_are_the_papers_mask():
     )
 
 
-def test_a_group_is_visible_or_masked_as_a_whole():
-    """But for one of each person, of which the earliest tokens are seen."""
-    keypoint, uniform = data(persons=50, segments=6)
-    mask = motion_aware_mask(keypoint, uniform, **RULE, tube=3, limbs=PAIRS)
-    tubes = mask.reshape(50, 2, 3, 5)
-    parts = [tubes[..., sorted(limb)].reshape(50, 2, -1) for limb in PAIRS]
-    partly = [p.any(axis=2) & ~p.all(axis=2) for p in parts]
-    assert (np.sum(partly, axis=(0, 2)) <= 1).all()
-    for part, split in zip(parts, partly):
-        seen = part[split]  # False, then True
-        assert (seen[:, 1:] >= seen[:, :-1]).all()
-
-
-def test_a_still_limb_stays_visible_more_often():
-    keypoint, _ = data(persons=1, segments=6)
-    keypoint[:, :, PAIRS[0]] = 0
-    rate = np.mean(
-        [
-            motion_aware_mask(
-                *(keypoint, data(1, 6, seed=seed)[1]),
-                **dict(RULE, tau=0.3, mask_ratio=0.5, tube=2, limbs=PAIRS),
-            ).reshape(6, 5)
-            for seed in range(200)
-        ],
-        axis=(0, 1),
-    )
-    assert rate[PAIRS[0]].max() < rate[PAIRS[2]].min() - 0.2
-
-
 @pytest.mark.parametrize('name', LAYOUTS)
 def test_limbs_of_a_layout(name):
     layout = get_layout(name)

@@ -38,32 +38,7 @@ from mamp_mmaction.patches import patchify, unpatchify
 CLOSE = dict(rtol=1e-4, atol=1e-5)
 
 
-def num_parameters(model):
-    return sum(param.numel() for param in model.parameters())
-
-
 # Sizes and initialisation ---------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    'cfg, count',
-    [
-        (dict(depth=3), 8_789_004),
-        (dict(depth=5), 10_368_524),
-        (dict(type='MAMPFinetuneHead'), 19_572_284),
-        (dict(type='LinearProbeHead'), 6_351_420),
-    ],
-)
-def test_published_sizes(cfg, count):
-    backbone = dict(type='MAMPTransformer')
-    if 'type' in cfg:
-        model = recogniser(
-            dict(cfg, num_classes=60, in_channels=256), backbone
-        )
-    else:
-        neck = dict(cfg, decoder_embed_dims=256, num_heads=8)
-        model = mamp(backbone, neck)
-    assert num_parameters(model) == count
 
 
 def assert_xavier(layer):
@@ -131,21 +106,6 @@ def test_a_token_is_one_joint_of_one_person_at_one_time():
     change = (backbone(y) - backbone(x)).norm(dim=2)[0]
     assert divmod(change[0].argmax().item(), V) == (2, 5)
     assert change[1].max() < 1e-5  # persons do not see each other
-
-
-def test_visible_tokens_attend_to_each_other_alone():
-    backbone = MODELS.build(encoder()).eval()
-    x = torch.randn(1, T, V, 3)
-    visible = torch.tensor([[0, 5, 20, 27]])
-    y = x.clone()
-    y[:, 4:8, :6] = 9  # segment 1, joints 0 to 5: tokens 7 to 12
-    torch.testing.assert_close(
-        backbone.encode(x, visible), backbone.encode(y, visible)
-    )
-    everything = torch.arange(S * V)[None]
-    torch.testing.assert_close(
-        backbone.encode(x, everything), backbone.encode(x)
-    )
 
 
 def test_drop_path_draws_per_person_and_branch():
@@ -318,18 +278,6 @@ def test_target_loss_and_prediction(target, stride, norm, channels, coords):
         moved = points[:, stride:] - points[:, :-stride]
         points = F.pad(moved, (0, 0, 0, 0, 0, stride))
     torch.testing.assert_close(head.predict(expected, x), points, **CLOSE)
-
-
-def test_predicting_zero_costs_at_most_eleven_twelfths():
-    head = MotionPredictionHead()
-    x = torch.randn(2, 120, 25, 3)
-    mask = torch.ones(2, 750, dtype=torch.bool)
-    pred = torch.zeros(2, 750, 12)
-    zero = head.loss(pred, x, mask)['mse_zero'].item()
-    assert zero == pytest.approx(11 / 12, abs=1e-4)
-    x[1] = 0
-    halved = head.loss(pred, x, mask)['mse_zero'].item()
-    assert halved == pytest.approx(zero / 2, rel=1e-3)
 
 
 def test_absent_persons_count_unless_left_out(monkeypatch):

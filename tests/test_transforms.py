@@ -4,7 +4,6 @@ import torch
 from mmaction.datasets.transforms import (
     FormatGCNInput,
     GenSkeFeat,
-    PackActionInputs,
     PreNormalize2D,
 )
 from synthetic import data_set, pipeline, write
@@ -192,17 +191,6 @@ def test_streams_are_those_of_the_toolbox(stream, feat):
     np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
-def test_bone_stream_of_20_joints():
-    raw = sequence(joints=20, persons=1)
-    keypoint = raw['keypoint'].copy()
-    bones = SkeletonStream('bone', 'msr_action3d')(raw)['keypoint']
-    np.testing.assert_array_equal(bones[:, :, 2], 0)  # the root
-    np.testing.assert_allclose(
-        bones[:, :, 19], keypoint[:, :, 19] - keypoint[:, :, 2]
-    )
-    assert not np.any(bones[:, :, 17] == 0)
-
-
 def test_stream_needs_the_right_layout():
     with pytest.raises(ValueError, match="'S001A001' has 20 joints.*25"):
         SkeletonStream('bone')(sequence(joints=20))
@@ -332,14 +320,6 @@ def formatted(**kwargs):
     results = sequence(frames=60, **kwargs)
     results['sample_idx'] = 3
     return FormatGCNInput(num_person=2)(results)
-
-
-def test_mask_reaches_the_data_sample_as_a_tensor():
-    results = MotionAwareMask()(formatted())
-    packed = PackActionInputs(algorithm_keys=('mask',))(results)
-    mask = packed['data_samples'].mask
-    assert mask.dtype == torch.bool and mask.shape == (2, 15 * 25)
-    assert (~mask).sum(dim=1).tolist() == [int(375 * (1 - 0.9))] * 2
 
 
 def test_seeded_masks_depend_on_seed_and_sample_alone():
