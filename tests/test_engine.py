@@ -6,14 +6,12 @@ import uuid
 import pytest
 import torch
 from mmaction.registry import (
-    MODELS,
     OPTIM_WRAPPER_CONSTRUCTORS,
     PARAM_SCHEDULERS,
 )
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from small_models import T, encoder, finetune_head, mamp, pretraining
+from small_models import T, encoder, finetune_head, mamp
 from small_models import recogniser as build_recogniser
 from synthetic import data_set, loader, pipeline, write
 
@@ -102,20 +100,6 @@ def test_schedule_bad_arguments(kwargs, message):
 
 
 # Parameter groups ------------------------------------------------------------
-
-
-class SimpleModel(BaseModel):
-    """What the toolbox's vis_scheduler.py trains in a model's stead."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = torch.nn.Conv2d(1, 1, 1)
-
-    def forward(self, *args, **kwargs):
-        pass
-
-    def train_step(self, data, optim_wrapper):
-        pass
 
 
 def finetuned(depth=3):
@@ -221,7 +205,7 @@ LOOKS = ('CenterSkeleton', 'TemporalCropResize')
 def run(tmp_path):
     """Trains a small MAMP; one sample has the given coordinate."""
 
-    def train(coordinate=0.0, model=None, hooks=(), **kwargs):
+    def train(coordinate=0.0, hooks=(), **kwargs):
         data = data_set(size=6, train=6, frames=T, joints=7)
         data['annotations'][4]['keypoint'][0, 3, 2, 1] = coordinate
         ann_file = write(tmp_path / 'data.pkl', data)
@@ -230,7 +214,7 @@ def run(tmp_path):
         steps[1].update(tau=0)
         checkpoint = dict(type='CheckpointHook', interval=1, by_epoch=False)
         runner = Runner(
-            model=model or MODELS.build(pretraining()),
+            model=mamp(),
             work_dir=str(tmp_path / 'work'),
             experiment_name=uuid.uuid4().hex,
             train_dataloader=loader(
@@ -296,15 +280,3 @@ def test_weights_that_are_not_finite_are_not_saved(run, tmp_path):
     with pytest.raises(ValueError, match='hold .* backbone.norm.bias'):
         run(hooks=[Poison()])
     assert saved(tmp_path) == ['iter_1.pth']
-
-
-def test_the_toolboxs_scheduler_viewer_runs_with_all_hooks(run):
-    sets = dict(train_dataloader={}, val_dataloader={})
-    runner = run(
-        model=SimpleModel(),
-        hooks=[
-            dict(type='LinearProbeHook'),
-            dict(type='RepresentationProbeHook', interval=1, **sets),
-        ],
-    )
-    assert runner.epoch == 2

@@ -14,6 +14,16 @@ from mamp_mmaction import __main__ as launcher
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 TOY = CONFIGS / 'mamp' / 'toy'
+PROBE = """
+custom_hooks = [
+    dict(
+        type='RepresentationProbeHook',
+        interval=1,
+        train_dataloader=dict(),
+        val_dataloader=dict(),
+    )
+]
+"""
 TITLES = 'Tools of mamp_mmaction', 'Scripts of mmaction'
 
 
@@ -108,8 +118,11 @@ def test_resuming_goes_before_loading(resume, key):
 
 @pytest.mark.parametrize('protocol', ['pretrain', 'finetune', 'linear'])
 def test_schedule_is_drawn(protocol, launch, tmp_path):
-    (config,) = TOY.glob(f'*-{protocol}-*.py')
-    picture = tmp_path / 'rate.png'
+    """By a script that trains a model of its own, with the config's hooks."""
+    (base,) = TOY.glob(f'*-{protocol}-*.py')
+    config, picture = tmp_path / 'config.py', tmp_path / 'rate.png'
+    hooks = PROBE if protocol == 'pretrain' else ''
+    config.write_text(f'_base_ = {str(base)!r}\n{hooks}')
     options = ('--not-show', '--save-path', picture, '--dataset-size', 32)
     launch('vis_scheduler', config, *options)
     assert picture.stat().st_size
