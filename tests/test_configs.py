@@ -433,7 +433,8 @@ def test_classifiers_from_the_union(data, protocol):
     _, layout, _, _, epochs = KINECT[data]
     name = f'mamp_1xb32-{protocol}-{epochs}e_{data}'
     cfg = config(f'{name}-from-kinect-v1-keypoint-3d')
-    assert cfg.pop('load_from') == f'work_dirs/{UNION}/epoch_60.pth'
+    best = UNION.replace('pretrain', 'pretrain-recommended')
+    assert cfg.pop('load_from') == f'work_dirs/{best}/epoch_60.pth'
     # All else is as after a pre-training on the data set alone.
     own = config(f'{name}-keypoint-3d')
     own.pop('load_from')
@@ -475,6 +476,13 @@ def test_a_variant_differs_in_its_option_alone(path):
     assert config(path.stem).to_dict() == expected.to_dict()
     text = path.read_text()
     assert 'source: ' in text and len(text.splitlines()) <= 10
+
+
+def test_the_recommended_recipe_is_what_the_study_found_best():
+    expected = config(UNION.replace('pretrain', 'pretrain-mask75'))
+    expected.model.head.loss_weight = 'motion'
+    found = config(UNION.replace('pretrain', 'pretrain-recommended'))
+    assert found.to_dict() == expected.to_dict()
 
 
 def test_the_options_page_names_the_variants():
@@ -955,7 +963,7 @@ def test_a_new_data_set_takes_the_unions_recipe(tmp_path, unseen_layout):
 
 
 def test_masked_limbs_are_those_of_the_new_layout():
-    cfg = config('mamp_*-pretrain-*_nw-ucla-xview-*')
+    cfg = config('mamp_*-pretrain-[0-9]*_nw-ucla-xview-*')
     mask = steps(cfg.train_dataloader)['MotionAwareMask']
     mask.update(part='limb', layout='nw_ucla')
     use_dataset(cfg, stored_layout='nw_ucla', layout='msr_action3d')

@@ -94,6 +94,20 @@ def option(name: str, title: str) -> Row:
 # are compared with.
 ROWS = (
     Row('mamp-none', 'mamp', 'none', tuning='scratch'),
+    Row(
+        'recommended-union',
+        'mamp',
+        'recommended',
+        'pretrain-recommended',
+        UNION,
+    ),
+    Row(
+        'recommended-itself',
+        'mamp',
+        'recommended',
+        'pretrain-recommended',
+        'itself',
+    ),
     Row('mamp-union', 'mamp', 'MAMP', 'pretrain', UNION),
     Row('mamp-itself', 'mamp', 'MAMP', 'pretrain', 'itself'),
     Row('mae-union', 'mamp', 'reconstruction', 'mae', UNION),
@@ -109,7 +123,9 @@ ROWS = (
     ),
 )
 QUICK = tuple(
-    row for row in ROWS if row.model == 'mamp' and row.corpus != UNION
+    row
+    for row in ROWS
+    if row.name in ('mamp-none', 'mamp-itself', 'mae-itself')
 )
 # What pre-training may change, each on the union alone.
 STUDY = (
@@ -155,9 +171,11 @@ WEIGHT_DECAY = 1e-2  # of the logistic regression
 # Seconds of one core: to start a training, to extract and classify features.
 START, EXTRACTION, CLASSIFICATION = 12, 6, 2
 BUILDING = Lock()  # the random numbers of weights belong to one at a time
-# Samples a second on one core of an AMD EPYC, at the sizes of the configs.
+# Samples a second on one core, at the sizes of the configs: of a protocol, or
+# of a kind of work.
 SPEEDS = {
     ('mamp', 'pretrain'): 77,
+    ('mamp', 'pretrain-recommended'): 160,
     ('mamp', 'tune'): 55,
     ('stgcnpp', 'pretrain'): 50,
     ('stgcnpp', 'tune'): 66,
@@ -521,6 +539,8 @@ def seconds(cell: Cell, speeds: dict) -> float:
     works = [work]
     if cell.row.tuning == 'auxiliary':
         works = ['pretrain', 'tune']
+    elif work == 'pretrain' and (cell.row.model, cell.row.protocol) in speeds:
+        works = [cell.row.protocol]
     spent = [cell.samples / speeds[cell.row.model, work] for work in works]
     return START + sum(spent)
 
