@@ -337,6 +337,25 @@ def _check_tree(
         raise ValueError(f'layout {name!r} has no joints.')
 
 
+def _chain(side: str, start: str, joints: str) -> list[tuple[str, str]]:
+    """Rows of a limb whose joints, of one side, hang from each other."""
+    names = [f'{side}_{joint}' for joint in joints.split()]
+    return list(zip(names, [start, *names]))
+
+
+def _both(joint: str, *ends: str) -> list[tuple[str, ...]]:
+    """Rows of a joint on the left and on the right.
+
+    What it hangs from is of its own side where it begins with ``_``.
+    """
+    return [
+        (f'{side}_{joint}', *(side * (end[0] == '_') + end for end in ends))
+        for side in ('left', 'right')
+    ]
+
+
+ARM, LEG = 'shoulder elbow wrist', 'hip knee ankle'
+
 # The toolbox's bones and graphs are two facts: in three of the layouts below
 # some joints hang from another joint in the bone stream than in the graph.
 register_layout(
@@ -347,22 +366,10 @@ register_layout(
         ('spine_mid', 'spine_shoulder'),
         ('neck', 'spine_shoulder'),
         ('head', 'neck'),
-        ('left_shoulder', 'spine_shoulder'),
-        ('left_elbow', 'left_shoulder'),
-        ('left_wrist', 'left_elbow'),
-        ('left_hand', 'left_wrist'),
-        ('right_shoulder', 'spine_shoulder'),
-        ('right_elbow', 'right_shoulder'),
-        ('right_wrist', 'right_elbow'),
-        ('right_hand', 'right_wrist'),
-        ('left_hip', 'spine_base'),
-        ('left_knee', 'left_hip'),
-        ('left_ankle', 'left_knee'),
-        ('left_foot', 'left_ankle'),
-        ('right_hip', 'spine_base'),
-        ('right_knee', 'right_hip'),
-        ('right_ankle', 'right_knee'),
-        ('right_foot', 'right_ankle'),
+        *_chain('left', 'spine_shoulder', f'{ARM} hand'),
+        *_chain('right', 'spine_shoulder', f'{ARM} hand'),
+        *_chain('left', 'spine_base', f'{LEG} foot'),
+        *_chain('right', 'spine_base', f'{LEG} foot'),
         ('spine_shoulder', 'spine_shoulder'),
         ('left_hand_tip', 'left_thumb', 'left_hand'),
         ('left_thumb', 'left_hand'),
@@ -373,29 +380,18 @@ register_layout(
 
 # COCO has no joint on the axis of the trunk: a hip stands in for the
 # middle of the hips, since the nose moves with every turn of the head.
-register_layout(
-    'coco',
-    origin='left_hip',
-    joints=(
-        ('nose', 'nose'),
-        ('left_eye', 'nose'),
-        ('right_eye', 'nose'),
-        ('left_ear', 'left_eye'),
-        ('right_ear', 'right_eye'),
-        ('left_shoulder', 'nose'),
-        ('right_shoulder', 'nose'),
-        ('left_elbow', 'left_shoulder'),
-        ('right_elbow', 'right_shoulder'),
-        ('left_wrist', 'left_elbow'),
-        ('right_wrist', 'right_elbow'),
-        ('left_hip', 'nose', 'left_shoulder'),
-        ('right_hip', 'nose', 'right_shoulder'),
-        ('left_knee', 'left_hip'),
-        ('right_knee', 'right_hip'),
-        ('left_ankle', 'left_knee'),
-        ('right_ankle', 'right_knee'),
-    ),
+_COCO = (
+    ('nose', 'nose'),
+    *_both('eye', 'nose'),
+    *_both('ear', '_eye'),
+    *_both('shoulder', 'nose'),
+    *_both('elbow', '_shoulder'),
+    *_both('wrist', '_elbow'),
+    *_both('hip', 'nose', '_shoulder'),
+    *_both('knee', '_hip'),
+    *_both('ankle', '_knee'),
 )
+register_layout('coco', origin='left_hip', joints=_COCO)
 
 # The neck is the only joint of OpenPose's 18 on the axis of the trunk.
 register_layout(
@@ -404,18 +400,10 @@ register_layout(
     joints=(
         ('nose', 'nose', 'neck'),
         ('neck', 'nose', 'neck'),
-        ('right_shoulder', 'neck'),
-        ('right_elbow', 'right_shoulder'),
-        ('right_wrist', 'right_elbow'),
-        ('left_shoulder', 'neck'),
-        ('left_elbow', 'left_shoulder'),
-        ('left_wrist', 'left_elbow'),
-        ('right_hip', 'right_shoulder'),
-        ('right_knee', 'right_hip'),
-        ('right_ankle', 'right_knee'),
-        ('left_hip', 'left_shoulder'),
-        ('left_knee', 'left_hip'),
-        ('left_ankle', 'left_knee'),
+        *_chain('right', 'neck', ARM),
+        *_chain('left', 'neck', ARM),
+        *_chain('right', 'right_shoulder', LEG),
+        *_chain('left', 'left_shoulder', LEG),
         ('right_eye', 'nose'),
         ('left_eye', 'nose'),
         ('right_ear', 'right_eye'),
@@ -432,25 +420,17 @@ register_layout(
     'msr_action3d',
     origin='spine',
     joints=(
-        ('left_shoulder', 'shoulder_center'),
-        ('right_shoulder', 'shoulder_center'),
+        *_both('shoulder', 'shoulder_center'),
         ('shoulder_center', 'shoulder_center'),
         ('spine', 'shoulder_center'),
-        ('left_hip', 'hip_center'),
-        ('right_hip', 'hip_center'),
+        *_both('hip', 'hip_center'),
         ('hip_center', 'spine'),
-        ('left_elbow', 'left_shoulder'),
-        ('right_elbow', 'right_shoulder'),
-        ('left_wrist', 'left_elbow'),
-        ('right_wrist', 'right_elbow'),
-        ('left_hand', 'left_wrist'),
-        ('right_hand', 'right_wrist'),
-        ('left_knee', 'left_hip'),
-        ('right_knee', 'right_hip'),
-        ('left_ankle', 'left_knee'),
-        ('right_ankle', 'right_knee'),
-        ('left_foot', 'left_ankle'),
-        ('right_foot', 'right_ankle'),
+        *_both('elbow', '_shoulder'),
+        *_both('wrist', '_elbow'),
+        *_both('hand', '_wrist'),
+        *_both('knee', '_hip'),
+        *_both('ankle', '_knee'),
+        *_both('foot', '_ankle'),
         ('head', 'shoulder_center'),
     ),
 )
@@ -461,37 +441,29 @@ register_layout(
 # of Northwestern-UCLA and 856 of the 861 of UTD-MHAD. And in UTD-MHAD's 319
 # sequences of swipes, wave, throw, drawings, tennis swing and knock the right
 # hand moves further than the left in all.
-_PARENTS = {
-    joint: LAYOUTS['msr_action3d'].joint_names[parent]
-    for joint, parent in zip(
-        LAYOUTS['msr_action3d'].joint_names, LAYOUTS['msr_action3d'].parents
-    )
-}
-_LIMBS = [
-    f'{side}_{joint}'
-    for limb in ('shoulder elbow wrist hand', 'hip knee ankle foot')
-    for side in ('left', 'right')
-    for joint in limb.split()
-]
-for _name, _trunk in (
-    ('kinect_v1', ('hip_center', 'spine', 'shoulder_center', 'head')),
-    ('utd_mhad', ('head', 'shoulder_center', 'spine', 'hip_center')),
-):
-    register_layout(
-        _name,
-        origin='spine',
-        joints=[(joint, _PARENTS[joint]) for joint in (*_trunk, *_LIMBS)],
-    )
+_KINECT_TRUNK = (
+    ('hip_center', 'spine'),
+    ('spine', 'shoulder_center'),
+    ('shoulder_center', 'shoulder_center'),
+    ('head', 'shoulder_center'),
+)
+_KINECT_LIMBS = (
+    *_chain('left', 'shoulder_center', f'{ARM} hand'),
+    *_chain('right', 'shoulder_center', f'{ARM} hand'),
+    *_chain('left', 'hip_center', f'{LEG} foot'),
+    *_chain('right', 'hip_center', f'{LEG} foot'),
+)
+register_layout(
+    'kinect_v1', origin='spine', joints=(*_KINECT_TRUNK, *_KINECT_LIMBS)
+)
+register_layout(
+    'utd_mhad', origin='spine', joints=(*_KINECT_TRUNK[::-1], *_KINECT_LIMBS)
+)
 LAYOUTS['nw_ucla'] = LAYOUTS['kinect_v1']
 
 # MediaPipe's pose. Its chain from the nose over the eye to the ear is one of
 # the graph; the bones are COCO's, by which a face is no limb. It has no joint
 # on the axis of the trunk either.
-_COCO = [
-    tuple(LAYOUTS['coco'].joint_names[i] for i in (joint, parent))
-    for joint, parent in enumerate(LAYOUTS['coco'].parents)
-]
-_SIDES = ('left', 'right')
 register_layout(
     'mediapipe',
     origin='left_hip',
@@ -499,26 +471,26 @@ register_layout(
         ('nose', 'nose'),
         *(
             row
-            for side in _SIDES
+            for side in ('left', 'right')
             for row in (
                 (f'{side}_eye_inner', 'nose'),
                 (f'{side}_eye', 'nose', f'{side}_eye_inner'),
                 (f'{side}_eye_outer', 'nose', f'{side}_eye'),
             )
         ),
-        *((f'{s}_ear', f'{s}_eye', f'{s}_eye_outer') for s in _SIDES),
-        *((f'{s}_mouth', 'nose') for s in _SIDES),
-        *((f'{s}_shoulder', 'nose') for s in _SIDES),
-        *((f'{s}_elbow', f'{s}_shoulder') for s in _SIDES),
-        *((f'{s}_wrist', f'{s}_elbow') for s in _SIDES),
-        *((f'{s}_pinky', f'{s}_wrist') for s in _SIDES),
-        *((f'{s}_index', f'{s}_wrist') for s in _SIDES),
-        *((f'{s}_thumb', f'{s}_wrist') for s in _SIDES),
-        *((f'{s}_hip', 'nose', f'{s}_shoulder') for s in _SIDES),
-        *((f'{s}_knee', f'{s}_hip') for s in _SIDES),
-        *((f'{s}_ankle', f'{s}_knee') for s in _SIDES),
-        *((f'{s}_heel', f'{s}_ankle') for s in _SIDES),
-        *((f'{s}_foot_index', f'{s}_ankle') for s in _SIDES),
+        *_both('ear', '_eye', '_eye_outer'),
+        *_both('mouth', 'nose'),
+        *_both('shoulder', 'nose'),
+        *_both('elbow', '_shoulder'),
+        *_both('wrist', '_elbow'),
+        *_both('pinky', '_wrist'),
+        *_both('index', '_wrist'),
+        *_both('thumb', '_wrist'),
+        *_both('hip', 'nose', '_shoulder'),
+        *_both('knee', '_hip'),
+        *_both('ankle', '_knee'),
+        *_both('heel', '_ankle'),
+        *_both('foot_index', '_ankle'),
     ),
 )
 
@@ -527,15 +499,10 @@ register_layout(
     'coco_wholebody_body',
     origin='left_hip',
     joints=(
-        *(
-            (*row, f'{row[0].partition("_")[0]}_shoulder')
-            if row[0].endswith('_hip')
-            else row
-            for row in _COCO
-        ),
+        *_COCO,
         *(
             (f'{side}_{joint}', f'{side}_ankle')
-            for side in _SIDES
+            for side in ('left', 'right')
             for joint in ('big_toe', 'small_toe', 'heel')
         ),
     ),
@@ -546,17 +513,20 @@ register_layout(
     origin='hip',
     joints=(
         ('nose', 'neck'),
-        *_COCO[1:5],
-        *((f'{s}_shoulder', 'neck') for s in _SIDES),
-        *_COCO[7:11],
-        *((f'{s}_hip', 'hip') for s in _SIDES),
-        *_COCO[13:],
+        *_both('eye', 'nose'),
+        *_both('ear', '_eye'),
+        *_both('shoulder', 'neck'),
+        *_both('elbow', '_shoulder'),
+        *_both('wrist', '_elbow'),
+        *_both('hip', 'hip'),
+        *_both('knee', '_hip'),
+        *_both('ankle', '_knee'),
         ('head', 'neck'),
         ('neck', 'neck'),
         ('hip', 'neck'),
-        *((f'{s}_big_toe', f'{s}_heel') for s in _SIDES),
-        *((f'{s}_small_toe', f'{s}_heel') for s in _SIDES),
-        *((f'{s}_heel', f'{s}_ankle') for s in _SIDES),
+        *_both('big_toe', '_heel'),
+        *_both('small_toe', '_heel'),
+        *_both('heel', '_ankle'),
     ),
 )
 
@@ -566,28 +536,18 @@ register_layout(
     joints=(
         ('nose', 'neck'),
         ('neck', 'neck'),
-        ('right_shoulder', 'neck'),
-        ('right_elbow', 'right_shoulder'),
-        ('right_wrist', 'right_elbow'),
-        ('left_shoulder', 'neck'),
-        ('left_elbow', 'left_shoulder'),
-        ('left_wrist', 'left_elbow'),
+        *_chain('right', 'neck', ARM),
+        *_chain('left', 'neck', ARM),
         ('mid_hip', 'neck'),
-        ('right_hip', 'mid_hip'),
-        ('right_knee', 'right_hip'),
-        ('right_ankle', 'right_knee'),
-        ('left_hip', 'mid_hip'),
-        ('left_knee', 'left_hip'),
-        ('left_ankle', 'left_knee'),
+        *_chain('right', 'mid_hip', LEG),
+        *_chain('left', 'mid_hip', LEG),
         ('right_eye', 'nose'),
         ('left_eye', 'nose'),
         ('right_ear', 'right_eye'),
         ('left_ear', 'left_eye'),
-        ('left_big_toe', 'left_ankle'),
-        ('left_small_toe', 'left_big_toe'),
+        *_chain('left', 'left_ankle', 'big_toe small_toe'),
         ('left_heel', 'left_ankle'),
-        ('right_big_toe', 'right_ankle'),
-        ('right_small_toe', 'right_big_toe'),
+        *_chain('right', 'right_ankle', 'big_toe small_toe'),
         ('right_heel', 'right_ankle'),
     ),
 )
@@ -599,22 +559,14 @@ register_layout(
     origin='hip',
     joints=(
         ('hip', 'hip'),
-        ('right_hip', 'hip'),
-        ('right_knee', 'right_hip'),
-        ('right_ankle', 'right_knee'),
-        ('left_hip', 'hip'),
-        ('left_knee', 'left_hip'),
-        ('left_ankle', 'left_knee'),
+        *_chain('right', 'hip', LEG),
+        *_chain('left', 'hip', LEG),
         ('spine', 'hip'),
         ('thorax', 'spine'),
         ('neck_base', 'thorax'),
         ('head', 'neck_base'),
-        ('left_shoulder', 'thorax'),
-        ('left_elbow', 'left_shoulder'),
-        ('left_wrist', 'left_elbow'),
-        ('right_shoulder', 'thorax'),
-        ('right_elbow', 'right_shoulder'),
-        ('right_wrist', 'right_elbow'),
+        *_chain('left', 'thorax', ARM),
+        *_chain('right', 'thorax', ARM),
     ),
 )
 
@@ -623,28 +575,19 @@ register_layout(
     origin='pelvis',
     joints=(
         ('pelvis', 'pelvis'),
-        ('left_hip', 'pelvis'),
-        ('right_hip', 'pelvis'),
+        *_both('hip', 'pelvis'),
         ('spine1', 'pelvis'),
-        ('left_knee', 'left_hip'),
-        ('right_knee', 'right_hip'),
+        *_both('knee', '_hip'),
         ('spine2', 'spine1'),
-        ('left_ankle', 'left_knee'),
-        ('right_ankle', 'right_knee'),
+        *_both('ankle', '_knee'),
         ('spine3', 'spine2'),
-        ('left_foot', 'left_ankle'),
-        ('right_foot', 'right_ankle'),
+        *_both('foot', '_ankle'),
         ('neck', 'spine3'),
-        ('left_collar', 'spine3'),
-        ('right_collar', 'spine3'),
+        *_both('collar', 'spine3'),
         ('head', 'neck'),
-        ('left_shoulder', 'left_collar'),
-        ('right_shoulder', 'right_collar'),
-        ('left_elbow', 'left_shoulder'),
-        ('right_elbow', 'right_shoulder'),
-        ('left_wrist', 'left_elbow'),
-        ('right_wrist', 'right_elbow'),
-        ('left_hand', 'left_wrist'),
-        ('right_hand', 'right_wrist'),
+        *_both('shoulder', '_collar'),
+        *_both('elbow', '_shoulder'),
+        *_both('wrist', '_elbow'),
+        *_both('hand', '_wrist'),
     ),
 )
