@@ -537,10 +537,10 @@ def test_temporal_embeddings_are_interpolated():
     [
         (
             dict(num_joints=25),
-            r'spatial_embed: \(1, 1, 25, 16\) in the.*'
-            r'\(1, 1, 7, 16\) in the model.*joints',
+            r'spatial_embed: \(1, 1, 25, 16\) instead of '
+            r'\(1, 1, 7, 16\).*joints',
         ),
-        (dict(embed_dims=32), r'\(32,\) in the checkpoint, \(16,\) in'),
+        (dict(embed_dims=32), r'\(32,\) instead of \(16,\)'),
         (dict(depth=1), r'missing backbone.blocks.1'),
         (dict(t_patch_size=2), r'patch_embed.weight: \(16, 6\)'),
     ],

@@ -383,7 +383,7 @@ def synthetic_input():
         ('curves a --keys loss x', "none of the trainings has logged 'x'"),
         ('attribution config.py a.pth', 'a.pth'),
         ('attribution config.py weights.pth --samples x', "no sample 'x'"),
-        ('attribution config.py other.pth', 'other.pth does not fit config'),
+        ('attribution config.py other.pth', 'other.pth: .* does not fit'),
         (
             'attribution config.py weights.pth --layout coco',
             "25 joints, but the layout 'coco' has 17",

@@ -55,9 +55,9 @@ def build_recogniser(args):
     """The config, its recogniser with the weights, and their metadata."""
     from mmaction.models import RecognizerGCN
     from mmaction.registry import MODELS
-    from mmengine.runner import CheckpointLoader
 
     from mamp_mmaction.config import load_config
+    from mamp_mmaction.models.state_dict_checks import load_weights
 
     cfg = load_config(args.config)
     if 'model' not in cfg:
@@ -78,38 +78,8 @@ def build_recogniser(args):
             'not exported, as torch and onnxruntime choose differently among '
             'tokens that move alike: set model.backbone.keep_ratio=1.'
         )
-    checkpoint = CheckpointLoader.load_checkpoint(
-        args.checkpoint, map_location='cpu'
-    )
-    load_weights(model, checkpoint.get('state_dict', checkpoint), args)
+    checkpoint = load_weights(model, args.checkpoint)
     return cfg, model, checkpoint.get('meta') or {}
-
-
-def load_weights(model, weights, args):
-    """Load backbone and classifier; every weight has to fit."""
-    parts = ('backbone.', 'cls_head.')
-    found, own = (
-        {
-            key.removeprefix('module.'): value
-            for key, value in state.items()
-            if key.removeprefix('module.').startswith(parts)
-        }
-        for state in (weights, model.state_dict())
-    )
-    problems = [f'{key} is missing' for key in own if key not in found]
-    problems += [f'{key} is not in the model' for key in found.keys() - own]
-    problems += [
-        f'{key} is {tuple(found[key].shape)} instead of {tuple(x.shape)}'
-        for key, x in own.items()
-        if key in found and found[key].shape != x.shape
-    ]
-    if problems:
-        raise ValueError(
-            f'{args.checkpoint} does not fit {args.config}: {problems[0]}'
-            + (f', and {len(problems) - 1} more' if problems[1:] else '')
-            + ': use the config that it was trained with.'
-        )
-    model.load_state_dict(found, strict=False)
 
 
 def describe(shape, classes, num_classes):

@@ -245,24 +245,9 @@ def choose(dataset, wanted):
     return [names.index(name) for name in wanted]
 
 
-def load_model(cfg, checkpoint):
-    """Build a recogniser and load its weights, all of them."""
-    from mmaction.registry import MODELS
-    from mmengine.runner.checkpoint import load_checkpoint
-
-    model = MODELS.build(cfg.model)
-    try:
-        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
-    except (RuntimeError, ValueError) as error:
-        reason = ' '.join(str(error).split())
-        raise ValueError(
-            f'{checkpoint} does not fit {cfg.filename}: {reason:.300}'
-        ) from error
-    return model
-
-
 def attribution(args):
     """Draw what decided a recogniser's answers."""
+    from mmaction.registry import MODELS
     from mmengine.dataset import pseudo_collate
 
     from mamp_mmaction.config import load_config
@@ -270,12 +255,14 @@ def attribution(args):
     from mamp_mmaction.evaluation.attribution import attribute_answer
     from mamp_mmaction.evaluation.extraction import split_dataloader
     from mamp_mmaction.layouts import find_layout
+    from mamp_mmaction.models.state_dict_checks import load_weights
     from mamp_mmaction.utils import markdown_table
     from mamp_mmaction.utils.pictures import draw_contributions
 
     try:
         cfg = load_config(args.config, args.cfg_options)
-        model = load_model(cfg, args.checkpoint)
+        model = MODELS.build(cfg.model)
+        load_weights(model, args.checkpoint)
         dataset = split_dataloader(cfg, 'test').dataset
     except KeyError as error:  # mmengine's, of what is in no registry
         raise ValueError(error.args[0]) from error

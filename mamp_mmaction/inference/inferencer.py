@@ -20,7 +20,7 @@ from ..datasets.class_names import CLASS_NAMES
 from ..datasets.transforms import MapJoints
 from ..evaluation.extraction import unwrap_dataset
 from ..layouts import get_layout, load_layout
-from ..models.state_dict_checks import TEMPORAL_EMBED
+from ..models.state_dict_checks import load_weights
 from ..utils import usable_device
 from ..utils.pictures import is_image
 from .model_joints import ModelJoints
@@ -134,26 +134,7 @@ class SkeletonInferencer(BaseInferencer):
     def _load_weights_to_model(
         self, model: nn.Module, checkpoint: dict, cfg: ConfigDict
     ) -> None:
-        weights = checkpoint.get('state_dict', checkpoint)
-        weights = {k.removeprefix('module.'): v for k, v in weights.items()}
-        own = model.state_dict()
-        wrong = [
-            f'{key}: {tuple(weights[key].shape)} in the checkpoint, '
-            f'{tuple(value.shape)} in the model'
-            for key, value in own.items()
-            if key in weights
-            and weights[key].shape != value.shape
-            and not key.endswith(TEMPORAL_EMBED)  # it is interpolated
-        ]
-        wrong += [f'missing {key}' for key in own if key not in weights]
-        if wrong:
-            raise ValueError(
-                f"The checkpoint does not fit the config's "
-                f'{type(model).__name__} ({"; ".join(wrong[:3])}'
-                f'{f"; and {len(wrong) - 3} more" if wrong[3:] else ""}): '
-                'give the config and the checkpoint of one recogniser.'
-            )
-        model.load_state_dict(weights, strict=False)
+        load_weights(model, checkpoint)
         meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
         self.classes = self._find_classes(cfg, meta.get('classes'))
 

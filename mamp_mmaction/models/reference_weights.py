@@ -8,6 +8,8 @@ import torch
 import torch.nn as nn
 from mmaction.registry import MODELS
 
+from .state_dict_checks import misfits
+
 State = dict[str, torch.Tensor]
 
 # (this project's prefix, the reference's prefix)
@@ -166,13 +168,7 @@ def _check(
     """Compare a state in this project's naming with the model it is for."""
     expected = _build(state, kind, in_channels, t_patch_size).state_dict()
     problems = [f'unknown {key}' for key in unknown]
-    problems += [f'unknown {key}' for key in state if key not in expected]
-    problems += [f'missing {key}' for key in expected if key not in state]
-    problems += [
-        f'{key}: {tuple(state[key].shape)} instead of {tuple(value.shape)}'
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
-    ]
+    problems += misfits(state, expected)
     if problems:
         raise ValueError(
             f'These {kind} weights do not fit the model that their sizes '

@@ -33,36 +33,86 @@ def resize_temporal_embed(
     return curve.transpose(1, 2)[:, :, None].to(embed.dtype)
 
 
-def load_weights(module: nn.Module, checkpoint: str, prefix: str = '') -> None:
-    """Load all weights of a module, or none.
+def misfits(
+    state: dict[str, torch.Tensor], own: dict[str, torch.Tensor]
+) -> list[str]:
+    """What keeps weights from being those of a module.
 
     Args:
-        module (nn.Module): The module.
-        checkpoint (str): Path or URL; it may have further weights.
+        state (dict[str, torch.Tensor]): The weights.
+        own (dict[str, torch.Tensor]): Those of the module.
+
+    Returns:
+        list[str]: A message on each one that is missing, unknown or of
+        another shape.
+    """
+    return [
+        *(f'missing {key}' for key in own if key not in state),
+        *(f'unknown {key}' for key in state if key not in own),
+        *(
+            f'{key}: {tuple(state[key].shape)} instead of {tuple(x.shape)}'
+            for key, x in own.items()
+            if key in state and state[key].shape != x.shape
+        ),
+    ]
+
+
+def load_weights(
+    module: nn.Module, checkpoint: str | dict, prefix: str = ''
+) -> dict:
+    """Load all weights of a module.
+
+    Args:
+        module (nn.Module): The module, to be thrown away after an error.
+        checkpoint (str | dict): Path or URL, or what was read there; it may
+            have weights of other modules.
         prefix (str): What stands before the module's names there. Defaults
             to ``''``.
+
+    Returns:
+        dict: The checkpoint.
 
     Raises:
         ValueError: Weights are missing or do not fit.
     """
-    weights = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    weights = weights.get('state_dict', weights)
+    where = 'The checkpoint'
+    if not isinstance(checkpoint, dict):
+        where = checkpoint
+        checkpoint = CheckpointLoader.load_checkpoint(where, 'cpu')
+    weights = checkpoint.get('state_dict', checkpoint)
+    weights = {k.removeprefix('module.'): x for k, x in weights.items()}
     weights = {
-        key.removeprefix('module.').removeprefix(prefix): value
-        for key, value in weights.items()
-        if key.removeprefix('module.').startswith(prefix)
+        key.removeprefix(prefix): x
+        for key, x in weights.items()
+        if key.startswith(prefix)
     }
     try:
-        missing = module.load_state_dict(weights, strict=False)[0]
+        module.load_state_dict(weights, strict=False)
     except (RuntimeError, ValueError) as error:
         reason = ' '.join(str(error).split())
-        raise ValueError(f'{checkpoint}: {reason}') from error
-    if missing:
+        raise ValueError(f'{where}: {reason}') from error
+    own = module.state_dict()
+    parts = {key.split('.')[0] for key in own}
+    problems = misfits(
+        {key: x for key, x in weights.items() if key.split('.')[0] in parts},
+        # What was interpolated fits.
+        {
+            key: weights.get(key, x) if key.endswith(TEMPORAL_EMBED) else x
+            for key, x in own.items()
+        },
+    )
+    if problems:
         raise ValueError(
-            f'{checkpoint} lacks {len(missing)} weights of the '
-            f"{type(module).__name__}, such as '{prefix}{missing[0]}': use "
-            'the config that it was trained with.'
+            f'{where} does not fit the {type(module).__name__}: '
+            f'{some_of(problems)}: use the config that it was trained with.'
         )
+    return checkpoint
+
+
+def some_of(problems: list[str], most: int = 8) -> str:
+    """The first messages, and how many more there are."""
+    more = [f'and {len(problems) - most} more'] if problems[most:] else []
+    return '; '.join(problems[:most] + more)
 
 
 class StateDictChecksMixin:
@@ -81,16 +131,25 @@ class StateDictChecksMixin:
     ) -> None:
         own = self.state_dict()
         self._fit_temporal_embed(state_dict, prefix)
-        found = {k for k in own if prefix + k in state_dict}
-        if found or not self.weights_optional:
-            missing = [prefix + k for k in own if k not in found]
-            misshapen = [
-                f'{prefix + k}: {tuple(state_dict[prefix + k].shape)} in the '
-                f'checkpoint, {tuple(own[k].shape)} in the model'
-                for k in own
-                if k in found and state_dict[prefix + k].shape != own[k].shape
-            ]
-            self._raise_unless_fits(missing, misshapen)
+        found = {
+            prefix + k: state_dict[prefix + k]
+            for k in own
+            if prefix + k in state_dict
+        }
+        problems = misfits(found, {prefix + k: x for k, x in own.items()})
+        if problems and (found or not self.weights_optional):
+            hint = ''
+            if any(f'{SPATIAL_EMBED}: ' in problem for problem in problems):
+                hint = (
+                    ' The spatial embedding belongs to one skeleton layout: '
+                    'tools/convert_checkpoint.py --from-layout --to-layout '
+                    'makes weights for other joints.'
+                )
+            raise ValueError(
+                f'The checkpoint does not fit this {type(self).__name__}: '
+                f'{some_of(problems)}. Build the model with the arguments '
+                f'that the checkpoint was trained with.{hint}'
+            )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _fit_temporal_embed(self, state_dict: dict, prefix: str) -> None:
@@ -105,24 +164,3 @@ class StateDictChecksMixin:
                 logger='current',
             )
             state_dict[key] = resize_temporal_embed(embed, wanted)
-
-    def _raise_unless_fits(
-        self, missing: list[str], misshapen: list[str]
-    ) -> None:
-        if not missing and not misshapen:
-            return
-        problems = [f'missing {key}' for key in missing] + misshapen
-        hint = ''
-        if any(SPATIAL_EMBED in problem for problem in misshapen):
-            hint = (
-                ' The spatial embedding belongs to one skeleton layout: '
-                'tools/convert_checkpoint.py --from-layout --to-layout makes '
-                'weights for other joints.'
-            )
-        raise ValueError(
-            f'The checkpoint does not fit this {type(self).__name__}: '
-            + '; '.join(problems[:8])
-            + (f'; and {len(problems) - 8} more' if problems[8:] else '')
-            + '. Build the model with the arguments that the checkpoint was '
-            'trained with.' + hint
-        )

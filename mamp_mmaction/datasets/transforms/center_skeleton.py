@@ -1,12 +1,12 @@
 import numpy as np
 from mmaction.registry import TRANSFORMS
-from mmcv.transforms import BaseTransform
 
 from ..sample_name import sample_name
+from .shown_transform import ShownTransform
 
 
 @TRANSFORMS.register_module()
-class CenterSkeleton(BaseTransform):
+class CenterSkeleton(ShownTransform):
     """Move the origin to one joint of the first person.
 
     Source: the paper's data processing.
@@ -86,6 +86,3 @@ class CenterSkeleton(BaseTransform):
         results['keypoint'] = keypoint
         results['total_frames'] = keypoint.shape[1]
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(center_joint={self.center_joint})'

@@ -1,9 +1,10 @@
 from mmaction.registry import TRANSFORMS
-from mmcv.transforms import BaseTransform
+
+from .shown_transform import ShownTransform
 
 
 @TRANSFORMS.register_module()
-class DropScore(BaseTransform):
+class DropScore(ShownTransform):
     """Leave the confidence of the joints out.
 
     The toolbox's ``FormatGCNInput`` appends it to the coordinates as one
@@ -25,6 +26,3 @@ class DropScore(BaseTransform):
         """
         results.pop('keypoint_score', None)
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}()'

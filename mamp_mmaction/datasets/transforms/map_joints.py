@@ -1,13 +1,13 @@
 from mmaction.registry import TRANSFORMS
-from mmcv.transforms import BaseTransform
 
 from mamp_mmaction.layouts import get_layout, joint_indices
 
 from ..sample_name import sample_name
+from .shown_transform import ShownTransform
 
 
 @TRANSFORMS.register_module()
-class MapJoints(BaseTransform):
+class MapJoints(ShownTransform):
     """Turn a skeleton of one layout into one of another, joint by joint.
 
     Joints are matched by their names, so that data sets of several orders,
@@ -62,9 +62,3 @@ class MapJoints(BaseTransform):
             if key in results:
                 results[key] = results[key][:, :, self.indices]
         return results
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(source={self.source!r}, '
-            f'target={self.target!r})'
-        )

@@ -1,17 +1,17 @@
 import numpy as np
 import torch
 from mmaction.registry import TRANSFORMS
-from mmcv.transforms import BaseTransform
 
 from mamp_mmaction.layouts import get_layout
 from mamp_mmaction.motion_mask import motion_aware_mask, num_visible_tokens
 from mamp_mmaction.patches import num_segments
 
 from ..sample_name import sample_name
+from .shown_transform import ShownTransform
 
 
 @TRANSFORMS.register_module()
-class MotionAwareMask(BaseTransform):
+class MotionAwareMask(ShownTransform):
     """Draw the mask of every person by :func:`motion_aware_mask`.
 
     It stands between ``FormatGCNInput`` and
@@ -143,11 +143,3 @@ class MotionAwareMask(BaseTransform):
         )
         results['mask'] = torch.from_numpy(mask)
         return results
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(mask_ratio={self.mask_ratio}, '
-            f'tau={self.tau}, t_patch_size={self.t_patch_size}, '
-            f'seed={self.seed}, num_coords={self.num_coords}, '
-            f'tube={self.tube}, part={self.part!r})'
-        )

@@ -2,9 +2,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from mmaction.registry import TRANSFORMS
-from mmcv.transforms import BaseTransform
 
 from ..sample_name import sample_name
+from .shown_transform import ShownTransform
 
 
 def rotation_matrix(angles: Sequence[float]) -> np.ndarray:
@@ -28,7 +28,7 @@ def rotation_matrix(angles: Sequence[float]) -> np.ndarray:
 
 
 @TRANSFORMS.register_module()
-class RandomRotate3D(BaseTransform):
+class RandomRotate3D(ShownTransform):
     """Turn all persons of a sample by one random rotation.
 
     Source: the paper's data processing.
@@ -80,6 +80,3 @@ class RandomRotate3D(BaseTransform):
         rotated = keypoint.reshape(-1, 3) @ matrix
         results['keypoint'] = rotated.reshape(keypoint.shape)
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(max_angle={self.max_angle})'

@@ -1,12 +1,12 @@
 import numpy as np
 from mmaction.registry import TRANSFORMS
-from mmcv.transforms import BaseTransform
 
 from ..sample_name import sample_name
+from .shown_transform import ShownTransform
 
 
 @TRANSFORMS.register_module()
-class ScaleToImage(BaseTransform):
+class ScaleToImage(ShownTransform):
     """Scale pixels to the image, whose sides become -1 and 1.
 
     The toolbox's ``PreNormalize2D``, except that joints and persons that are
@@ -62,6 +62,3 @@ class ScaleToImage(BaseTransform):
         half = np.float32([shape[1] / 2, shape[0] / 2])
         results['keypoint'] = np.where(present, keypoint / half - 1, 0)
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(img_shape={self.img_shape})'

@@ -1,16 +1,16 @@
 import numpy as np
 from mmaction.registry import TRANSFORMS
-from mmcv.transforms import BaseTransform
 
 from mamp_mmaction.layouts import get_layout
 
 from ..sample_name import sample_name
+from .shown_transform import ShownTransform
 
 STREAMS = ('joint', 'bone', 'joint_motion', 'bone_motion')
 
 
 @TRANSFORMS.register_module()
-class SkeletonStream(BaseTransform):
+class SkeletonStream(ShownTransform):
     """Turn joint positions into another input stream.
 
     ``bone`` is every joint minus its parent in the skeleton, ``*_motion``
@@ -37,7 +37,8 @@ class SkeletonStream(BaseTransform):
         if stream not in STREAMS:
             raise ValueError(f'stream={stream!r} is none of {STREAMS}.')
         self.stream = stream
-        self.layout = get_layout(layout)
+        self.layout = layout
+        self._skeleton = get_layout(layout)
 
     def transform(self, results: dict) -> dict:
         """Replace ``keypoint`` (M, T, V, C) by the stream, same shape.
@@ -54,23 +55,17 @@ class SkeletonStream(BaseTransform):
         """
         keypoint = results['keypoint']
         num_joints = keypoint.shape[2]
-        if num_joints != self.layout.num_joints:
+        if num_joints != self._skeleton.num_joints:
             raise ValueError(
                 f'{sample_name(results)} has {num_joints} joints, but the '
-                f'layout {self.layout.name!r} has {self.layout.num_joints}: '
+                f'layout {self.layout!r} has {self._skeleton.num_joints}: '
                 'name the layout of this data set.'
             )
         if self.stream.startswith('bone'):
-            keypoint = keypoint - keypoint[:, :, list(self.layout.parents)]
+            keypoint = keypoint - keypoint[:, :, list(self._skeleton.parents)]
         if self.stream.endswith('motion'):
             motion = np.zeros_like(keypoint)
             motion[:, :-1] = np.diff(keypoint, axis=1)
             keypoint = motion
         results['keypoint'] = keypoint
         return results
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(stream={self.stream!r}, '
-            f'layout={self.layout.name!r})'
-        )

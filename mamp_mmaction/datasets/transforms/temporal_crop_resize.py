@@ -2,9 +2,9 @@ from functools import lru_cache
 
 import numpy as np
 from mmaction.registry import TRANSFORMS
-from mmcv.transforms import BaseTransform
 
 from ..sample_name import sample_name
+from .shown_transform import ShownTransform
 
 
 def resize_frames(x: np.ndarray, num_frames: int) -> np.ndarray:
@@ -43,7 +43,7 @@ def _neighbours(
 
 
 @TRANSFORMS.register_module()
-class TemporalCropResize(BaseTransform):
+class TemporalCropResize(ShownTransform):
     """Cut out a stretch of time and resize it to a fixed number of frames.
 
     Training draws the stretch: a share p ~ U(crop_ratio) of the n frames,
@@ -140,12 +140,3 @@ class TemporalCropResize(BaseTransform):
                 results[key] = resize_frames(clip, self.num_frames)
         results['total_frames'] = self.num_frames
         return results
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(num_frames={self.num_frames}, '
-            f'crop_ratio={self.crop_ratio}, '
-            f'min_crop_frames={self.min_crop_frames}, '
-            f'test_crop_ratio={self.test_crop_ratio}, '
-            f'test_mode={self.test_mode})'
-        )
