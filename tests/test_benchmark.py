@@ -16,6 +16,7 @@ from mmengine.config import Config
 from processes import ROOT, run_python
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from mamp_mmaction.config import load_config
 from mamp_mmaction.datasets.made_samples import make_samples
 from mamp_mmaction.models.layers import Attention
 from mamp_mmaction.utils import count_flops
@@ -115,7 +116,7 @@ def test_a_training_step_steps_but_changes_no_weight(bench, write_config):
         model=dict(backbone=SMALL, cls_head=head),
     )
     args = arguments(bench, config)
-    cfg = bench.load_config(config)
+    cfg = load_config(config)
     model = MODELS.build(cfg.model)
     samples = make_samples(cfg, model, args.batch_size, training=True)
     step, trained = bench.prepare_training(cfg, model, samples, args)
@@ -197,9 +198,9 @@ def test_samples_of_the_toolbox_configs(bench, name, monkeypatch):
     # The toolbox's PoseCompact asks numpy for a name that numpy 2 dropped.
     monkeypatch.setattr(np, 'Inf', np.inf, raising=False)
     config = f'mmaction::skeleton/{name}.py'
-    cfg = bench.load_config(config)
+    cfg = load_config(config)
     path = ZOO / 'skeleton' / f'{name}.py'
-    backbone = bench.load_config(str(path)).model.backbone
+    backbone = load_config(path).model.backbone
     assert cfg.model.backbone == backbone
     assert bench.config_name(config) == bench.config_name(str(path))
     shapes = [

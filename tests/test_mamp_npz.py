@@ -378,8 +378,8 @@ def test_what_does_not_fit_stops_or_is_cut(
             "'b': keypoint is int64",
         ),
         (dict(keypoint=np.full((1, 30, 25, 3), np.nan)), "'b'.*NaN"),
-        (dict(frame_dir='a'), "names 'a', which has 2 annotations"),
-        (dict(frame_dir='other'), "names 'b', which has 0 annotations"),
+        (dict(frame_dir='a'), "more than once, the first is 'a'"),
+        (dict(frame_dir='other'), "lists 1 samples without.* 'b'"),
         (dict(one_hot_dtype='no type'), r"one_hot_dtype is \['no type'\]"),
     ],
 )
@@ -395,11 +395,11 @@ def test_broken_annotation(tool, tmp_path, annotations, changes, message):
 
 def test_other_forms_and_splits(tool, tmp_path, annotations):
     path = tmp_path / 'a.pkl'
-    broken = dict(split={}, annotations=[*annotations, 'e'])
     split = {'xsub_train': ['a'], 'xsub_val': ['b']}
+    broken = dict(split=split, annotations=[*annotations, 'e'])
     for content, name, message in (
         (annotations, 'b_XSub', r'a\.pkl.*without splits'),
-        (broken, 'b_XSub', r'a\.pkl: .*annotations that are no dict'),
+        (broken, 'b_XSub', r'a\.pkl: .*sample 4 is a str'),
         (
             dict(split=split, annotations=annotations),
             'b_XSet',

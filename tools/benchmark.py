@@ -56,19 +56,6 @@ Memory: the peak above that before the model was built, {memory}.
 Top-1: validation accuracies in %, from the logs in the work directories."""
 
 
-# Configs
-
-
-def load_config(name):
-    """Read a config: a file, or ``package::path`` of an installed package."""
-    from mmengine.config import Config
-
-    if '::' in name:
-        # Config.fromfile knows this form in `_base_` only.
-        return Config.fromstring(f'_base_ = {name!r}\n', '.py')
-    return Config.fromfile(name)
-
-
 def config_name(name):
     """The file name of a config without ``.py``."""
     return Path(name.rpartition('::')[2]).stem
@@ -85,19 +72,16 @@ def measure(name, args):
     """
     import torch
     from mmaction.registry import MODELS
-    from mmaction.utils import register_all_modules
-    from mmengine.registry import init_default_scope
 
+    from mamp_mmaction.config import load_config
     from mamp_mmaction.datasets.made_samples import find_dataset, make_samples
     from mamp_mmaction.utils import count_flops
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    register_all_modules(init_default_scope=False)
     cfg = load_config(name)
     if 'model' not in cfg:
         raise ValueError('the config has no model.')
-    init_default_scope(cfg.get('default_scope') or 'mmaction')
     tune = (cfg.get('env_cfg') or {}).get('cudnn_benchmark', False)
     torch.backends.cudnn.benchmark = tune
     torch.manual_seed(0)
@@ -106,10 +90,8 @@ def measure(name, args):
     model = MODELS.build(cfg.model).to(args.device)
     samples = make_samples(cfg, model, args.batch_size, args.shape)
     infer = prepare_inference(model, samples[:1], args)
-    dataset = find_dataset(
-        cfg,
-        'val_dataloader' if cfg.get('val_dataloader') else 'test_dataloader',
-    )
+    part = 'val' if cfg.get('val_dataloader') else 'test'
+    dataset = find_dataset(cfg, f'{part}_dataloader')
     data = Path(str(dataset.get('ann_file', ''))).stem, dataset.get('split')
     result = dict(
         data=' '.join(str(part) for part in data if part),
@@ -121,8 +103,8 @@ def measure(name, args):
         train_samples = make_samples(
             cfg, model, args.batch_size, args.shape, training=True
         )
-        shape = train_samples[0]['inputs'].shape[1:]
-        result['training_input_shape'] = list(shape)
+        shape = list(train_samples[0]['inputs'].shape[1:])
+        result['training_input_shape'] = shape
         # What libraries load on first use is not the model's memory: have it
         # loaded. BatchNorm behind a pool wants two samples.
         step, result['trained_parameters'] = prepare_training(
@@ -219,11 +201,8 @@ def time_calls(call, seconds):
     import torch
     from torch.utils.benchmark import Timer
 
-    timer = Timer(
-        'call()',
-        globals=dict(call=call),
-        num_threads=torch.get_num_threads(),
-    )
+    threads = torch.get_num_threads()
+    timer = Timer('call()', globals=dict(call=call), num_threads=threads)
     times = timer.adaptive_autorange(max_run_time=seconds).times
     low, median, high = np.percentile(times, (25, 50, 75)).tolist()
     return dict(times=times, median=median, quartiles=[low, high])
@@ -281,11 +260,10 @@ def measure_apart(function, *args):
         with pool:
             return pool.submit(function, *args).result()
     except BrokenProcessPool:
-        error = (
-            'its process was killed, most likely for want of memory: try a '
-            'smaller --batch-size.'
+        return dict(
+            error='its process was killed, most likely for want of memory: '
+            'try a smaller --batch-size.'
         )
-        return dict(error=error)
     except Exception as error:  # whatever somebody's model raises
         lines = str(error).strip().splitlines() or ['']
         said = f'{type(error).__name__}: {lines[0]}'
@@ -310,21 +288,14 @@ def find_work_dir(name, own, folders):
     return next(iter(found), None)
 
 
-def read_accuracy(work_dir):
-    """Last and best validation accuracy in [0, 1], with their epochs."""
-    from mamp_mmaction.evaluation.run_log import last_and_best, read_curve
-
-    curve = read_curve(work_dir, METRIC)
-    return last_and_best(curve) if curve else None
-
-
 # The report
 
 
-def number(value):
+def number(value, unit=1):
     """Three significant digits, without an exponent above a thousandth."""
     if value is None:
         return None
+    value = value / unit
     return f'{value:.0f}' if abs(value) >= 100 else f'{value:.3g}'
 
 
@@ -339,22 +310,17 @@ def format_times(times, convert):
 
 def format_row(result, batch_size):
     """The cells of one config; what is not known is None."""
-    shapes = [
-        'x'.join(map(str, result[key]))
-        for key in ('input_shape', 'training_input_shape')
-        if key in result
-    ]
-    shapes = list(dict.fromkeys(shapes))
-    if len(shapes) > 1:
-        shapes = [f'{shapes[0]} ({shapes[1]})']
+    infer, train = (
+        'x'.join(map(str, result.get(f'{part}input_shape', ())))
+        for part in ('', 'training_')
+    )
+    shapes = f'{infer} ({train})' if train not in ('', infer) else infer
     accuracy = result.get('accuracy') or {}
     return [
         result['name'],
-        shapes[0] if shapes else None,
-        *(
-            number(result[key] / scale) if key in result else None
-            for key, scale in (('parameters', 1e6), ('flops', 1e9))
-        ),
+        shapes or None,
+        number(result.get('parameters'), 1e6),
+        number(result.get('flops'), 1e9),
         format_times(result.get('latency'), lambda s: 1000 * s),
         format_times(result.get('batch'), lambda s: batch_size / s),
         format_times(result.get('training'), lambda s: 1000 * s),
@@ -518,6 +484,7 @@ def _natural(text):
 def run(args):
     """Measure the configs and print the table; return whether all went."""
     from mamp_mmaction.engine.amp_optim_wrapper import supports_bfloat16
+    from mamp_mmaction.evaluation.run_log import last_and_best, read_curve
     from mamp_mmaction.utils import describe_machine, usable_device
 
     device = usable_device(args.device)
@@ -531,7 +498,7 @@ def run(args):
     if args.threads:
         for library in ('OMP', 'MKL'):  # of the processes that measure
             os.environ[f'{library}_NUM_THREADS'] = str(args.threads)
-    names = [config_name(name) for name in args.config]
+    names = list(map(config_name, args.config))
     own = args.work_dirs
     if len(own) != len(names):
         own = [None] * len(names)
@@ -541,11 +508,8 @@ def run(args):
     ]
     results, seen = [], Counter()
     for config, name, work_dir in zip(args.config, names, work_dirs):
-        print(
-            f'[{len(results) + 1}/{len(names)}] {name}',
-            file=sys.stderr,
-            flush=True,
-        )
+        place = f'[{len(results) + 1}/{len(names)}]'
+        print(place, name, file=sys.stderr, flush=True)
         result = dict(config=config, **measure_apart(measure, config, args))
         seen[name] += 1
         if names.count(name) > 1:
@@ -553,23 +517,14 @@ def run(args):
         result['name'] = name
         if work_dir is not None:
             result['work_dir'] = str(work_dir)
-            result['accuracy'] = read_accuracy(work_dir)
+            curve = read_curve(work_dir, METRIC)
+            result['accuracy'] = last_and_best(curve) if curve else None
         results.append(result)
-    settings = {
-        key: getattr(args, key)
-        for key in (
-            'device',
-            'batch_size',
-            'seconds',
-            'threads',
-            'amp',
-            'shape',
-        )
-    }
+    keys = 'device', 'batch_size', 'seconds', 'threads', 'amp', 'shape'
     report = dict(
         date=datetime.now().astimezone().isoformat(' ', 'seconds'),
         machine=f'{describe_machine()}; load {os.getloadavg()[0]:.1f}',
-        settings=settings,
+        settings={key: getattr(args, key) for key in keys},
         results=results,
     )
     if not any('flops' in r or r.get('accuracy') for r in results):

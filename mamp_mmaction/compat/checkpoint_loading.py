@@ -23,6 +23,7 @@ import time
 import uuid
 import warnings
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
@@ -37,7 +38,6 @@ from torch import serialization
 from ..utils.plain_pickle import Refused, replace_stand_ins
 from .checkpoint_globals import ALLOWED_GLOBALS
 from .checkpoint_sizes import check_content
-from .pickle_names import current_name, globals_named_in
 
 _torch_load = torch.load  # a launched script's may be load_checkpoint_file
 _SERVER_TIMEOUT = 60  # seconds without a byte
@@ -236,8 +236,9 @@ def _load(file, map_location, source):
             level=logging.WARNING,
         )
         return _torch_load(file, map_location, weights_only=False)
+    names = ()
     try:
-        check_content(file)
+        names = check_content(file)
         with _stand_ins(), warnings.catch_warnings():
             # torch warns of odd formats too; one clear error is enough.
             warnings.simplefilter('ignore')
@@ -249,7 +250,7 @@ def _load(file, map_location, source):
         raise CheckpointError(_refusal(source, refused)) from None
     except Exception as error:
         # A broken or forged file can make torch fail in any way.
-        raise CheckpointError(_explanation(error, file, source)) from None
+        raise CheckpointError(_explanation(error, names, source)) from None
     if not isinstance(checkpoint, dict):
         what = f'it holds a {type(checkpoint).__name__}'
         raise CheckpointError(_unreadable(source, what))
@@ -298,18 +299,24 @@ def _named(safe_global):
     return name, safe_global
 
 
-def _explanation(error, file, source):
+def _explanation(error, names, source):
     message = str(error)
     refused = re.search(r'GLOBAL (\S+) (was not|whose module)', message)
     if refused:
         # torch leaves out the module where it is builtins.
         name = refused[1] if '.' in refused[1] else f'builtins.{refused[1]}'
-        return _refusal(source, current_name(name))
+        return _refusal(source, _current_name(name))
     # torch stops at the first opcode above protocol 2, before any name.
-    names = 'Unsupported operand' in message and globals_named_in(file)
-    if names:
-        return _refusal(source, ', '.join(names))
+    if 'Unsupported operand' in message and names:
+        return _refusal(source, ', '.join(sorted(map(_current_name, names))))
     return _unreadable(source, _reason(error))
+
+
+def _current_name(dotted_name):
+    """Protocol 2, torch's, has Python 2's names: commands.call."""
+    module, _, name = dotted_name.rpartition('.')
+    unless_moved = IMPORT_MAPPING.get(module, module), name
+    return '.'.join(NAME_MAPPING.get((module, name), unless_moved))
 
 
 def _reason(error):

@@ -71,12 +71,14 @@ class _Unpickler(GuardedUnpickler):
     def __init__(self, file, most_bytes):
         super().__init__(file, encoding='bytes')
         self._most_bytes = most_bytes
+        self.names = set()
 
     def find_class(self, module, name):
         if module == 'torch' and name.endswith('Storage'):
             storage = _Nothing()
             storage.itemsize = _itemsize(name)
             return storage
+        self.names.add(f'{module}.{name}')
         key = f'{module}.{name}'.replace('__builtin__.', 'builtins.')
         return _FUNCTIONS.get(key) or _Nothing()
 
@@ -91,11 +93,14 @@ class _Unpickler(GuardedUnpickler):
         return _Nothing()
 
 
-def check_content(file) -> None:
+def check_content(file) -> set:
     """Go through a checkpoint's pickles.
 
     Args:
         file (str, Path or binary stream): The file, zipped or not.
+
+    Returns:
+        set[str]: The globals that it names, in the words of pickle.
 
     Raises:
         Refused: It asks for what would take long or much memory.
@@ -103,11 +108,11 @@ def check_content(file) -> None:
     """
     if isinstance(file, (str, Path)):
         with open(file, 'rb') as stream:
-            check_content(stream)
-        return
+            return check_content(stream)
     start = file.tell()
+    is_zip = serialization._is_zipfile(file)
     try:
-        (_check_zip if serialization._is_zipfile(file) else _check_old)(file)
+        return _check_zip(file) if is_zip else _check_old(file)
     finally:
         file.seek(start)
 
@@ -125,7 +130,9 @@ def _check_zip(file):
     def most_bytes(key):
         return sizes[f'{folder}/data/{key}'.lower()]
 
-    _Unpickler(data, most_bytes).load()
+    unpickler = _Unpickler(data, most_bytes)
+    unpickler.load()
+    return unpickler.names
 
 
 def _check_old(file):
@@ -140,11 +147,8 @@ def _check_old(file):
     except ValueError:
         raise EOFError from None
     unpickler = _Unpickler(data, lambda key: size)
-    for expected in (
-        serialization.MAGIC_NUMBER,
-        serialization.PROTOCOL_VERSION,
-    ):
-        if unpickler.load() != expected:
-            return  # so torch will say
-    for _content in ('system', 'checkpoint', 'keys of storages'):
-        unpickler.load()
+    begin = [serialization.MAGIC_NUMBER, serialization.PROTOCOL_VERSION]
+    if all(unpickler.load() == expected for expected in begin):
+        for _content in ('system', 'checkpoint', 'keys of storages'):
+            unpickler.load()
+    return unpickler.names  # torch says what else is wrong

@@ -326,6 +326,38 @@ def sample_names(annotations: Sequence[dict], where: str) -> list[str]:
     return names
 
 
+def select_split(content: dict, name: str, where: str) -> list[dict]:
+    """The annotations of a split, in the order of the file.
+
+    Args:
+        content (dict): What :func:`read_annotations` gave.
+        name (str): Name of the split.
+        where (str): File, to begin an error's message.
+
+    Returns:
+        list[dict]: Its samples.
+
+    Raises:
+        ValueError: There is no such split, it lists a sample without
+            annotation, or as :func:`sample_names`.
+    """
+    if name not in content['split']:
+        raise ValueError(
+            f'{where} has no split {name!r}; it has '
+            f'{sorted(content["split"])}.'
+        )
+    wanted = set(content['split'][name])
+    names = sample_names(content['annotations'], where)
+    absent = wanted.difference(names)
+    if absent:
+        raise ValueError(
+            f'{where}: split {name!r} lists {len(absent)} samples without '
+            f'annotation, such as {min(absent, key=str)!r}.'
+        )
+    every = zip(names, content['annotations'])
+    return [sample for name, sample in every if name in wanted]
+
+
 def _check_content(path: Path, content: object) -> None:
     """Raise ValueError unless a file's content has the toolbox's form."""
     form = "{'split': {name: [...]}, 'annotations': [...]} or a list"

@@ -10,7 +10,12 @@ from mmaction.registry import DATASETS
 from mmengine.logging import print_log
 
 from ..utils.plain_pickle import load_plain_pickle
-from .annotation_file import check_annotation, read_annotations, sample_names
+from .annotation_file import (
+    check_annotation,
+    read_annotations,
+    sample_names,
+    select_split,
+)
 from .sample_name import sample_name
 
 UNLABELLED = -1
@@ -156,25 +161,7 @@ class SkeletonDataset(PoseDataset):
             return data
         if self.split is None:
             return data['annotations']
-        if self.split not in data['split']:
-            raise ValueError(
-                f'{self.ann_file} has no split {self.split!r}; it has '
-                f'{sorted(data["split"])}.'
-            )
-        wanted = data['split'][self.split]
-        names = sample_names(data['annotations'], self.ann_file)
-        absent = set(wanted).difference(names)
-        if absent:
-            raise ValueError(
-                f'{self.ann_file}: split {self.split!r} lists {len(absent)} '
-                f'samples without annotation, such as {min(absent)!r}.'
-            )
-        wanted = set(wanted)
-        samples = [
-            annotation
-            for name, annotation in zip(names, data['annotations'])
-            if name in wanted
-        ]
+        samples = select_split(data, self.split, self.ann_file)
         if not samples:
             raise ValueError(
                 f'{self.ann_file}: split {self.split!r} is empty.'

@@ -18,6 +18,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, set_random_seed
 from torch.utils.data import DataLoader, SequentialSampler
 
+from ..datasets.made_samples import find_dataset, type_name
 from ..datasets.progress import track
 from ..models.state_dict_checks import load_weights
 from ..utils.npz import read_arrays
@@ -109,31 +110,24 @@ def split_dataloader(
     Raises:
         ValueError: If the config has no such loader, or nothing is in it.
     """
-
-    def loader_config(split):
-        if cfg.get(f'{split}_dataloader') is None:
-            found = [key for key in cfg if key.endswith('_dataloader')]
-            raise ValueError(
-                f'{cfg.filename} has no {split}_dataloader; it has '
-                f'{", ".join(found) or "none at all"}.'
-            )
-        return cfg[f'{split}_dataloader']
-
-    loader = dict(loader_config(split))
+    loader = cfg.get(f'{split}_dataloader')
+    if loader is None:
+        found = [key for key in cfg if key.endswith('_dataloader')]
+        raise ValueError(
+            f'{cfg.filename} has no {split}_dataloader; it has '
+            f'{", ".join(found) or "none at all"}.'
+        )
     if batch_size is not None:
-        loader['batch_size'] = batch_size
+        loader = dict(loader, batch_size=batch_size)
     pipeline = None
     if split == 'train':
-        dataset = unwrap_dataset(loader_config('val')['dataset'])
-        pipeline = dataset.get('datasets', [dataset])[0]['pipeline']
+        pipeline = find_dataset(cfg, 'val_dataloader')['pipeline']
     return ordered_dataloader(loader, pipeline)
 
 
 def unwrap_dataset(cfg: dict) -> dict:
     """Config of the data set inside wrappers that repeat its samples."""
-    while getattr(cfg['type'], '__name__', cfg['type']).split('.')[-1] in (
-        REPEATING_DATASETS
-    ):
+    while type_name(cfg) in REPEATING_DATASETS:
         cfg = cfg['dataset']
     return cfg
 

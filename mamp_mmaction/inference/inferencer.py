@@ -17,8 +17,8 @@ from mmengine.registry import init_default_scope
 from ..config import load_config
 from ..datasets.annotation_file import MAX_BODY, MIN_BODY, body_size
 from ..datasets.class_names import CLASS_NAMES
+from ..datasets.made_samples import find_dataset
 from ..datasets.transforms import MapJoints
-from ..evaluation.extraction import unwrap_dataset
 from ..layouts import get_layout, load_layout
 from ..models.state_dict_checks import load_weights
 from ..utils import usable_device
@@ -105,7 +105,7 @@ class SkeletonInferencer(BaseInferencer):
         super().__init__(
             cfg, str(weights), usable_device(device), show_progress=False
         )
-        pipeline = self._dataset_cfg(self.cfg).pipeline
+        pipeline = find_dataset(self.cfg, 'test_dataloader').pipeline
         self._steps = {step['type'] for step in pipeline}
         self.joints = ModelJoints.of_config(self.cfg, pipeline)
 
@@ -115,21 +115,9 @@ class SkeletonInferencer(BaseInferencer):
         return None
 
     def _init_pipeline(self, cfg: ConfigDict) -> Compose:
-        dataset = self._dataset_cfg(cfg)
+        pipeline = find_dataset(cfg, 'test_dataloader').pipeline
         # Joints are mapped by the layout of each recording instead.
-        return Compose(
-            [s for s in dataset.pipeline if s['type'] != 'MapJoints']
-        )
-
-    @staticmethod
-    def _dataset_cfg(cfg: ConfigDict) -> ConfigDict:
-        dataset = cfg.get('test_dataloader', {}).get('dataset')
-        if dataset is None:
-            raise ValueError(
-                'The config has no test_dataloader, whose pipeline is needed.'
-            )
-        dataset = unwrap_dataset(dataset)
-        return dataset.get('datasets', [dataset])[0]
+        return Compose([s for s in pipeline if s['type'] != 'MapJoints'])
 
     def _load_weights_to_model(
         self, model: nn.Module, checkpoint: dict, cfg: ConfigDict
@@ -141,15 +129,13 @@ class SkeletonInferencer(BaseInferencer):
     def _find_classes(
         self, cfg: ConfigDict, stored: Sequence[str] | None
     ) -> list[str]:
-        dataset = self._dataset_cfg(cfg)
+        dataset = find_dataset(cfg, 'test_dataloader')
         count = cfg.model.cls_head.num_classes
+        own = dataset.get('metainfo', {}).get('classes')
         for what, classes in (
             ('the names given', self._given_classes),
             ("the checkpoint's data set", stored),
-            (
-                "the config's metainfo",
-                dataset.get('metainfo', {}).get('classes'),
-            ),
+            ("the config's metainfo", own),
         ):
             if classes is None:
                 continue
@@ -225,14 +211,13 @@ class SkeletonInferencer(BaseInferencer):
         Yields:
             dict: A batch for the model's ``test_step``.
         """
-        yield from self._batches(
-            self._checked(_read(inputs, layout, image_size)), batch_size
-        )
 
-    def _checked(self, recordings: Iterator[Recording]) -> Iterator[Recording]:
-        for recording in recordings:
-            self.check(recording)
-            yield recording
+        def checked() -> Iterator[Recording]:
+            for recording in _read(inputs, layout, image_size):
+                self.check(recording)
+                yield recording
+
+        yield from self._batches(checked(), batch_size)
 
     def _batches(self, recordings: Iterable, batch_size: int) -> Iterator:
         samples = map(self.prepare, recordings)
@@ -415,19 +400,15 @@ class SkeletonInferencer(BaseInferencer):
                 f"{recording.where}: the config's test pipeline fails with "
                 f'{type(error).__name__}: {error}'
             ) from error
-        self._check_channels(packed['inputs'], recording.where)
-        return dict(packed, name=recording.name)
-
-    def _check_channels(self, inputs: torch.Tensor, where: str) -> None:
-        """Check numbers a joint of skeletons (clips, M, T, V, C)."""
+        found = packed['inputs'].shape[-1]  # of (clips, M, T, V, C)
         channels = self.cfg.model.backbone.get('in_channels', 3)
-        is_gcn = 'FormatGCNInput' in self._steps
-        if is_gcn and inputs.shape[-1] != channels:
+        if 'FormatGCNInput' in self._steps and found != channels:
             raise ValueError(
-                f"{where} has {inputs.shape[-1]} numbers a joint (the score's "
+                f"{recording.where} has {found} numbers a joint (the score's "
                 f'included) after the pipeline, but the model takes '
                 f'{channels}.'
             )
+        return dict(packed, name=recording.name)
 
 
 def _read(

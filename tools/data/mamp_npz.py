@@ -14,7 +14,6 @@ import struct
 import sys
 import zipfile
 import zlib
-from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -279,50 +278,6 @@ def to_annotations(src: Path, out: Path, split_name: str | None) -> None:
 # From annotations to an archive
 
 
-def select_parts(
-    src: Path, content: dict | list, split_name: str, num_classes: int
-) -> dict[str, list[dict]]:
-    """Take the two splits of an annotation file and check their samples.
-
-    Args:
-        src (Path): The file, for messages.
-        content (dict | list): What the file holds.
-        split_name (str): What the names of the two splits begin with.
-        num_classes (int): Labels are below it.
-
-    Returns:
-        dict[str, list[dict]]: The samples by part, in the order of the
-        annotations.
-
-    Raises:
-        ValueError: A split is missing, a name in it has not exactly one
-            annotation, or a sample does not fit into an archive by more than
-            frames or persons that are too many.
-    """
-    parts = {}
-    annotations = content['annotations']
-    count = Counter(sample.get('frame_dir') for sample in annotations)
-    for part, form in PARTS.items():
-        name = form.format(split_name)
-        if name not in content['split']:
-            raise ValueError(
-                f'{src}: has no split {name!r}; it has '
-                f'{sorted(content["split"])}. Give --split, what the names '
-                'of two of them begin with.'
-            )
-        wanted = set(content['split'][name])
-        for member in sorted(wanted, key=str):
-            if count[member] != 1:
-                raise ValueError(
-                    f'{src}: split {name!r} names {member!r}, which has '
-                    f'{count[member]} annotations, expected 1.'
-                )
-        parts[part] = [s for s in annotations if s.get('frame_dir') in wanted]
-        for sample in parts[part]:
-            _check_sample(src, sample, num_classes)
-    return parts
-
-
 def _check_sample(src: Path, sample: dict, num_classes: int) -> None:
     """Raise ValueError unless an archive can hold a sample."""
     from mamp_mmaction.datasets.annotation_file import check_annotation
@@ -402,26 +357,34 @@ def to_npz(src: Path, out: Path, split_name: str | None, cut: bool) -> None:
 
     Raises:
         ValueError: The file is no annotation file with both splits, or a
-            sample does not fit into an archive.
+            sample does not fit into an archive by more than frames or
+            persons that are too many, or by those, without ``cut``.
         OSError: A file cannot be read or written.
     """
     import numpy as np
 
-    from mamp_mmaction.datasets.annotation_file import read_annotations
+    from mamp_mmaction.datasets.annotation_file import (
+        read_annotations,
+        select_split,
+    )
     from mamp_mmaction.utils import written_whole
 
     split_name = split_name or derive_split(out)
     content = read_annotations(src)
-    if isinstance(content, list) or not all(
-        isinstance(sample, dict) for sample in content['annotations']
-    ):
+    if isinstance(content, list):
         raise ValueError(
-            f'{src}: is a list without splits or holds annotations that are '
-            "no dict, expected a dict with 'split' and 'annotations'."
+            f"{src}: is a list without splits, expected a dict with 'split' "
+            "and 'annotations'."
         )
+    where = f'{src} (--split {split_name})'
+    parts = {
+        part: select_split(content, form.format(split_name), where)
+        for part, form in PARTS.items()
+    }
     num_classes = count_classes(content)
-    parts = select_parts(src, content, split_name, num_classes)
     used = [sample for part in parts.values() for sample in part]
+    for sample in used:
+        _check_sample(src, sample, num_classes)
     persons, frames = (
         sum(sample['keypoint'].shape[axis] > most for sample in used)
         for axis, most in enumerate((NUM_PERSONS, NUM_FRAMES))
