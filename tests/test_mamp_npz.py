@@ -399,7 +399,7 @@ def test_other_forms_and_splits(tool, tmp_path, annotations):
     broken = dict(split=split, annotations=[*annotations, 'e'])
     for content, name, message in (
         (annotations, 'b_XSub', r'a\.pkl.*without splits'),
-        (broken, 'b_XSub', r'a\.pkl: .*sample 4 is a str'),
+        (broken, 'b_XSub', r'a\.pkl.*: sample 4 is a str'),
         (
             dict(split=split, annotations=annotations),
             'b_XSet',

@@ -243,34 +243,41 @@ def arrow_scale(sample: MaskedSample, in_image: bool) -> float:
 def draw_arrows(
     axes: object,
     places: np.ndarray,
-    motions: Sequence[np.ndarray],
-    shown: np.ndarray,
-    scale: np.ndarray,
-    size: float = 1.0,
+    sample: MaskedSample,
+    frames: Sequence[int] | slice,
+    scale: float,
+    in_image: bool,
+    kinds: Sequence[str] = ('true', 'predicted'),
 ) -> None:
-    """Draw true and predicted motion at joints.
+    """Draw true and predicted motion at masked joints.
 
     Args:
         axes (matplotlib.axes.Axes): Where.
-        places (np.ndarray): Where the joints are drawn, (..., 2); those with
-            NaN have no arrow.
-        motions (Sequence[np.ndarray]): The true and the predicted motion,
-            each (..., C).
-        shown (np.ndarray): Bool, (...), joints that have an arrow.
-        scale (np.ndarray): What x and y of a motion are multiplied with, (2,).
-        size (float): Of the arrows' shafts. Defaults to 1.
+        places (np.ndarray): Where the joints are drawn, (M, F, V, 2); those
+            with NaN have no arrow.
+        sample (MaskedSample): A sample with predictions.
+        frames (Sequence[int] | slice): The F frames that are drawn.
+        scale (float): What motions are multiplied with.
+        in_image (bool): Whether y leads down.
+        kinds (Sequence[str]): Which motions. Defaults to both.
     """
-    shown = shown & np.isfinite(places).all(axis=-1)
-    for motion, color, width in zip(motions, (TRUE, PREDICTED), (2.4, 1.2)):
+    shown = sample.masked_joints[:, frames] & np.isfinite(places).all(axis=3)
+    for kind, motion, color, width in (
+        ('true', sample.true_motion, TRUE, 2.4),
+        ('predicted', sample.pred_motion, PREDICTED, 1.2),
+    ):
+        if kind not in kinds:
+            continue
+        x, y = scale * motion[:, frames][shown][:, :2].T
         axes.quiver(
             *places[shown].T,
-            *(motion[shown][:, :2] * scale).T,
+            *(x, -y if in_image else y),
             color=color,
             angles='xy',
             scale_units='xy',
             scale=1,
             units='dots',
-            width=width * size,
+            width=width,
             headwidth=4,
             headlength=4.5,
             headaxislength=4,
@@ -309,26 +316,17 @@ def _draw_arrow_row(axes, sample, layout) -> None:
     places, scale = draw_sequence(
         axes, sample.keypoint, layout, moments=moments, faded=hidden
     )
-    motions = sample.true_motion[:, moments], sample.pred_motion[:, moments]
-    draw_arrows(
-        axes,
-        places,
-        motions,
-        hidden[:, moments],
-        scale * times * np.array([1, -1 if in_image else 1]),
-    )
+    draw_arrows(axes, places, sample, moments, scale * times, in_image)
     _number_persons(axes, places)
-    _name_fastest(axes, places, motions[0], hidden[:, moments], layout)
-    axes.set_title(_verdict(sample, times), loc='left', pad=14, fontsize=9)
-    axes.set_xlabel('frame', fontsize=8)
-
-
-def _verdict(sample: MaskedSample, times: float) -> str:
-    return (
+    motion = sample.true_motion[:, moments]
+    _name_fastest(axes, places, motion, hidden[:, moments], layout)
+    told = (
         f'motion to the next frame, {times:g} times as long, at masked '
         f'joints; error {sample.mse:.3f}, of predicting zero '
         f'{sample.zero_mse:.3f}'
     )
+    axes.set_title(told, loc='left', pad=14, fontsize=9)
+    axes.set_xlabel('frame', fontsize=8)
 
 
 def _name_fastest(axes, places, motion, shown, layout) -> None:
@@ -410,22 +408,11 @@ def animate_sample(
         axes.spines[:].set_visible(False)
         told = f'frame {frame}'
         now = slice(frame, frame + 1)
-        draw_bodies(
-            axes,
-            places[:, now],
-            layout,
-            linewidth=2.8,
-            faded=hidden[:, now],
-        )
-        _number_persons(axes, places[:, now])
+        bodies, masked = places[:, now], hidden[:, now]
+        draw_bodies(axes, bodies, layout, linewidth=2.8, faded=masked)
+        _number_persons(axes, bodies)
         if sample.pred_motion is not None:
-            draw_arrows(
-                axes,
-                places[:, now],
-                (sample.true_motion[:, now], sample.pred_motion[:, now]),
-                hidden[:, now],
-                times * np.array([1, -1 if in_image else 1]),
-            )
+            draw_arrows(axes, bodies, sample, now, times, in_image)
             told += f'\narrows: motion to the next, {times:g} times as long'
         axes.set_xlabel(told, fontsize=8)
         for line in clocks:
@@ -506,10 +493,10 @@ def draw_method(sample: MaskedSample, layout: SkeletonLayout | None) -> Figure:
         Figure: The picture, 1600 pixels wide.
     """
     figure = Figure((16, 4.4), dpi=100)
-    person = sample.persons[0]
+    sample = sample.of_person(sample.persons[0])
     order = _joint_order(sample.keypoint.shape[2], layout)
-    heat = _intensity(sample)[person][:, order].T  # (V, T')
-    hidden = sample.by_segment(sample.mask)[person][:, order].T
+    heat = _intensity(sample)[0][:, order].T  # (V, T')
+    hidden = sample.by_segment(sample.mask)[0][:, order].T
     _frame_model(figure)
     panels = []
     for title, (left, width), source in STEPS:
@@ -523,9 +510,13 @@ def draw_method(sample: MaskedSample, layout: SkeletonLayout | None) -> Figure:
         )
         _name_source(figure, middle, source)
     _name_source(figure, (STEPS[-2][1][0] + sum(STEPS[-1][1])) / 2, HEAD)
-    body = sample.keypoint[person : person + 1]
-    frames = np.linspace(0, body.shape[1] - 1, 3).round().astype(int)
-    draw_sequence(panels[0], body, layout, moments=frames)
+    last = sample.keypoint.shape[1] - 1
+    draw_sequence(
+        panels[0],
+        sample.keypoint,
+        layout,
+        moments=np.linspace(0, last, 3).round().astype(int),
+    )
     panels[0].set_xlabel('frame', fontsize=9)
     panels[1].imshow(heat, cmap=HEAT, aspect='auto')
     panels[2].imshow(_mask_image(hidden), aspect='auto')
@@ -534,9 +525,9 @@ def draw_method(sample: MaskedSample, layout: SkeletonLayout | None) -> Figure:
         panel.set_xlabel('joints, over time', fontsize=9)
     _draw_tokens(panels[3], hidden, masked=False)
     _draw_tokens(panels[4], hidden, masked=True)
-    moment = int(_unseen_motion(sample)[person].sum(axis=1).argmax())
-    _draw_motion(panels[5], sample, person, layout, moment, which=1)
-    _draw_motion(panels[6], sample, person, layout, moment, which=0)
+    moment = int(_unseen_motion(sample)[0].sum(axis=1).argmax())
+    _draw_motion(panels[5], sample, layout, moment, 'predicted')
+    _draw_motion(panels[6], sample, layout, moment, 'true')
     for (_, (left, width), _), (_, (to, _), _) in pairwise(STEPS[:-1]):
         figure.add_artist(
             FancyArrowPatch(
@@ -588,11 +579,10 @@ def _name_source(figure, middle: float, source: str) -> None:
 
 def _draw_tokens(axes, hidden: np.ndarray, masked: bool) -> None:
     """Squares of the visible tokens, and learned ones at the masked."""
-    seen = np.where(hidden, np.nan, 1.0)
-    for (row, column), value in np.ndenumerate(seen):
-        if np.isnan(value) and not masked:
+    for (row, column), is_hidden in np.ndenumerate(hidden):
+        if is_hidden and not masked:
             continue
-        color = SEEN if value == 1 else '#f6d9a8'
+        color = '#f6d9a8' if is_hidden else SEEN
         axes.add_patch(
             Rectangle(
                 (column - 0.4, row - 0.4), 0.8, 0.8, color=color, linewidth=0
@@ -608,22 +598,13 @@ def _draw_tokens(axes, hidden: np.ndarray, masked: bool) -> None:
     axes.set_facecolor('none')
 
 
-def _draw_motion(axes, sample, person, layout, moment, which: int) -> None:
-    now = slice(moment, moment + 1)
-    one = slice(person, person + 1)
+def _draw_motion(axes, sample, layout, moment: int, kind: str) -> None:
     in_image = is_image(sample.keypoint, layout)
-    hidden = sample.masked_joints[one]
     places, scale = draw_sequence(
-        axes, sample.keypoint[one], layout, moments=[moment], faded=hidden
+        *(axes, sample.keypoint, layout),
+        moments=[moment],
+        faded=sample.masked_joints,
     )
-    motions = [sample.true_motion[one, now], sample.pred_motion[one, now]]
-    motions[1 - which] = np.zeros_like(motions[1 - which])
-    times = arrow_scale(sample, in_image)
-    draw_arrows(
-        axes,
-        places,
-        motions,
-        hidden[:, now],
-        scale * times * np.array([1, -1 if in_image else 1]),
-    )
+    scale *= arrow_scale(sample, in_image)
+    draw_arrows(axes, places, sample, [moment], scale, in_image, [kind])
     axes.set(xticks=[], facecolor='none')
