@@ -305,16 +305,12 @@ def _set_loader(
         if center is None:
             center = step.get('center_joint', layout.origin) is not None
         step.center_joint = layout.origin if center else None
-    for kind, values in (
-        (
-            'TemporalCropResize',
-            _given(
-                num_frames=data.num_frames,
-                min_crop_frames=data.min_crop_frames,
-            ),
-        ),
-        ('FormatGCNInput', _given(num_person=data.num_person, mode=data.fill)),
-    ):
+    least = data.min_crop_frames
+    crop = _given(num_frames=data.num_frames, min_crop_frames=least)
+    form = _given(num_person=data.num_person, mode=data.fill)
+    for kind, values in dict(
+        TemporalCropResize=crop, FormatGCNInput=form
+    ).items():
         if values:
             _find(pipeline, kind).update(values)
     for step in pipeline:

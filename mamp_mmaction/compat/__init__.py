@@ -28,54 +28,32 @@ __all__ = [
 ]
 
 
-def _always() -> bool:
-    return True
-
-
-def _numpy_lacks_inf() -> bool:
-    return not hasattr(np, 'Inf')
-
-
-def _restore_numpy_inf() -> None:
-    np.Inf = np.inf
-
-
-def _silence_imports() -> None:
-    """Hide what mmcv-lite says of detectors, and mmengine of itself."""
-    for message in ('Fail to import ``MultiScale', 'pkg_resources is depr'):
-        warnings.filterwarnings('ignore', message)
-
-
-# (is the fault here?, what mends it)
-_REPAIRS = (
-    (_always, _silence_imports),
-    # The mmaction2 1.2.0 wheel lacks mmaction.models.localizers.drn, without
-    # which mmaction.models cannot be imported. Source installations have it,
-    # but it needs torchvision.
-    (drn.is_missing, drn.register_stand_in),
-    # mmengine (0.10.7 is the last) cannot load its own checkpoints with
-    # torch >= 2.6 and lets files from the web run code. Made with every
-    # version: safety must not end with an upgrade.
-    (_always, checkpoint_loading.register_safe_loaders),
-    # mmengine writes checkpoints in place and removes the last one first.
-    (_always, checkpoint_saving.lose_nothing),
-    # mmengine's launchers know GPUs only; nothing to mend where there is one.
-    (cpu_launch.is_needed, cpu_launch.allow_cpu_launch),
-    # The toolbox's PoseCompact, of all PoseC3D configs, writes np.Inf, which
-    # numpy 2 does not have any more.
-    (_numpy_lacks_inf, _restore_numpy_inf),
-    # mmengine finds the configs of packages that it knows by name only.
-    (_always, config_path.find_own_configs),
-    (_always, clear_errors.refuse_what_cannot_work),
-)
-
-
 def repair_toolbox() -> None:
     """Mend what keeps the installed toolbox from running.
 
     Call it before ``mmaction.models`` is imported. A second call changes
     nothing.
     """
-    for is_needed, repair in _REPAIRS:
-        if is_needed():
-            repair()
+    # What mmcv-lite says of detectors, and mmengine of itself.
+    for message in ('Fail to import ``MultiScale', 'pkg_resources is depr'):
+        warnings.filterwarnings('ignore', message)
+    # The mmaction2 1.2.0 wheel lacks mmaction.models.localizers.drn, without
+    # which mmaction.models cannot be imported. Source installations have it,
+    # but it needs torchvision.
+    if drn.is_missing():
+        drn.register_stand_in()
+    # mmengine (0.10.7 is the last) cannot load its own checkpoints with
+    # torch >= 2.6 and lets files from the web run code. Made with every
+    # version: safety must not end with an upgrade.
+    checkpoint_loading.register_safe_loaders()
+    # mmengine writes checkpoints in place and removes the last one first.
+    checkpoint_saving.lose_nothing()
+    # mmengine's launchers know GPUs only; nothing to mend where there is one.
+    if cpu_launch.is_needed():
+        cpu_launch.allow_cpu_launch()
+    # The toolbox's PoseCompact, of all PoseC3D configs, writes np.Inf, which
+    # numpy 2 does not have any more.
+    np.Inf = np.inf
+    # mmengine finds the configs of packages that it knows by name only.
+    config_path.find_own_configs()
+    clear_errors.refuse_what_cannot_work()

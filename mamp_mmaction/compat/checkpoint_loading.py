@@ -93,19 +93,7 @@ def register_safe_loaders() -> None:
 
 
 def load_from_local(filename, map_location=None) -> dict:
-    """Load a checkpoint file; mmengine's loader for paths.
-
-    Args:
-        filename (str): Path.
-        map_location: As in :func:`torch.load`.
-
-    Returns:
-        dict: The checkpoint.
-
-    Raises:
-        OSError: If there is no such file.
-        CheckpointError: See :func:`load_checkpoint_file`.
-    """
+    """:func:`load_checkpoint_file` by the name that mmengine logs."""
     return load_checkpoint_file(filename, map_location)
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from ..layouts import get_layout
+from ..layouts import get_layout, joint_indices
 from .class_names import CLASS_NAMES
 from .conversion import make_annotation
 from .progress import track
@@ -549,13 +549,6 @@ def _lose_joints(person: np.ndarray, rng: np.random.Generator) -> None:
 
 # The data set
 
-# Other layouts' names for the same places of the body.
-SAME_PLACE = {
-    'shoulder_center': 'spine_shoulder',
-    'hip_center': 'spine_base',
-    'spine': 'spine_mid',
-}
-
 
 def make_dataset(
     subjects: int,
@@ -587,7 +580,7 @@ def make_dataset(
     Raises:
         ValueError: If the body lacks joints of the layout.
     """
-    joints = joints_of(layout)
+    joints = joint_indices(LAYOUT.name, layout)
     splits = ('xsub_train', 'xsub_val', 'xview_train', 'xview_val')
     split, annotations = {name: [] for name in splits}, []
     performances = [
@@ -617,21 +610,3 @@ def make_dataset(
             split['xsub_train' if subject % 2 else 'xsub_val'].append(name)
             split['xview_val' if camera == 1 else 'xview_train'].append(name)
     return split, annotations
-
-
-def joints_of(layout: str) -> list[int]:
-    """Return the body's joints in the order of a layout.
-
-    Raises:
-        ValueError: If the body lacks one of them.
-    """
-    names = get_layout(layout).joint_names
-    names = [SAME_PLACE.get(name, name) for name in names]
-    absent = [name for name in names if name not in JOINTS]
-    if absent:
-        raise ValueError(
-            f'The body has no {", ".join(absent)}, which the layout '
-            f'{layout!r} asks for: choose a layout of its joints, such as '
-            f'{LAYOUT.name!r}.'
-        )
-    return [JOINTS[name] for name in names]

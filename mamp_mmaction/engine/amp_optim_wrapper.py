@@ -1,8 +1,7 @@
 import logging
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn as nn
@@ -76,7 +75,7 @@ class AutoAmpOptimWrapper(OptimWrapper):
                 "scaler, type='AmpOptimWrapper'."
             )
         super().__init__(optimizer, **kwargs)
-        self._precision: Callable[[], AbstractContextManager] | None = None
+        self._enabled: bool | None = None
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -86,30 +85,19 @@ class AutoAmpOptimWrapper(OptimWrapper):
             model (nn.Module): The model; where its parameters are at the
                 first call decides.
         """
-        if self._precision is None:
-            self._precision = choose_precision(model)
-        with super().optim_context(model), self._precision():
-            yield
-
-
-def choose_precision(
-    model: nn.Module,
-) -> Callable[[], AbstractContextManager]:
-    """The best precision that a model's device has.
-
-    Args:
-        model (nn.Module): The model.
-
-    Returns:
-        Callable: Makes the context of one forward pass.
-    """
-    device = next(model.parameters()).device
-    if not supports_bfloat16(device):
-        print_log(
-            'AutoAmpOptimWrapper found no fast bfloat16 instructions on '
-            f'{device}: training in float32.',
-            logger='current',
-            level=logging.WARNING,
+        if self._enabled is None:
+            device = next(model.parameters()).device
+            self._device = device.type
+            self._enabled = supports_bfloat16(device)
+            if not self._enabled:
+                print_log(
+                    'AutoAmpOptimWrapper found no fast bfloat16 instructions '
+                    f'on {device}: training in float32.',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+        precision = torch.autocast(
+            self._device, torch.bfloat16, enabled=self._enabled
         )
-        return nullcontext
-    return partial(torch.autocast, device.type, dtype=torch.bfloat16)
+        with super().optim_context(model), precision:
+            yield

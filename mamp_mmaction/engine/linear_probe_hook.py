@@ -75,30 +75,22 @@ class LinearProbeHook(Hook):
             for module in backbone.modules():
                 module.training = False
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Restore the buffers: SyncBuffersHook changes them here, too.
-
-        Args:
-            runner (Runner): The runner.
-        """
-        self._restore_buffers(runner)
-
+    @torch.no_grad()
     def after_train_epoch(self, runner: Runner) -> None:
         """Restore the backbone's buffers.
 
-        ``SyncBuffersHook`` averages all buffers over the processes. Of equal
-        numbers that is the number itself only up to rounding.
+        ``SyncBuffersHook`` averages all buffers over the processes, here and
+        before a validation. Of equal numbers that is the number itself only
+        up to rounding.
 
         Args:
             runner (Runner): The runner.
         """
-        self._restore_buffers(runner)
-
-    @torch.no_grad()
-    def _restore_buffers(self, runner: Runner) -> None:
         backbone = self._backbone(runner)
         for name, value in self._buffers.items():
             backbone.get_buffer(name).copy_(value)
+
+    before_val_epoch = after_train_epoch
 
     @staticmethod
     def _backbone(runner: Runner) -> nn.Module:

@@ -31,12 +31,3 @@ def distinct_persons(
     nobody = absent.flatten().to(torch.uint8).argmax()  # the first, or 0
     original = torch.where(absent, nobody, original).flatten()
     return torch.unique(original, return_inverse=True)
-
-
-def is_traced() -> bool:
-    """Whether the forward pass is being traced, compiled or exported.
-
-    Returns:
-        bool: True if what is computed must not depend on the data.
-    """
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()

@@ -13,7 +13,6 @@ from .masked_patches import (
 from .visible_tokens import (
     count_visible,
     gather_tokens,
-    present_persons,
     stack_masks,
     token_places,
 )
@@ -159,11 +158,15 @@ class MaskedMotionPrediction:
 
         Returns:
             tuple[torch.Tensor]: The same, or those of the P present persons
-            alone, (P, 1, T, V, C) and (P, 1, L).
+            alone (the first one, if nobody is), (P, 1, T, V, C) and (P, 1,
+            L).
         """
-        if self.head.ignore_absent and self.masked_patches is None:
-            return present_persons(keypoint, mask)
-        return keypoint, mask
+        if not self.head.ignore_absent or self.masked_patches is not None:
+            return keypoint, mask
+        keypoint, mask = keypoint.flatten(0, 1), mask.flatten(0, 1)
+        present = keypoint.flatten(1).any(dim=1)
+        present[0] |= ~present.any()
+        return keypoint[present][:, None], mask[present][:, None]
 
     def choose(
         self, mask: torch.Tensor, data_samples: SampleList

@@ -5,7 +5,7 @@ from mmengine.model import BaseModule
 
 from mamp_mmaction.patches import num_segments, patchify
 
-from .distinct_persons import distinct_persons, is_traced
+from .distinct_persons import distinct_persons
 from .layers import (
     init_transformer_weights,
     learned_embedding,
@@ -112,7 +112,9 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
             torch.Tensor: Features of shape (N, M, D, T / u, V), or with
             ``keep_ratio`` that share of T / u, in order of time.
         """
-        if self.training or not self.distinct_persons or is_traced():
+        # Else what is computed depends on the data.
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if self.training or not self.distinct_persons or traced:
             tokens = self._encode_kept(x.flatten(0, 1))  # (N * M, L, D)
         else:
             first, place = distinct_persons(x)

@@ -169,17 +169,13 @@ class MotionPredictionHead(BaseModule):
         pred: torch.Tensor,
         keypoint: torch.Tensor,
         mask: torch.Tensor,
-        wanted: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Squared errors summed over the masked tokens of each person.
 
         Args:
-            pred (torch.Tensor): Predicted patches, (B, L, u * C), or those
-                of the wanted tokens alone, (B, Q, u * C).
+            pred (torch.Tensor): Predicted patches, (B, L, u * C).
             keypoint (torch.Tensor): Skeletons, (B, T, V, C).
             mask (torch.Tensor): Bool, (B, L), True where masked.
-            wanted (torch.Tensor, optional): Long, (B, Q), places of the
-                tokens that were predicted. Defaults to None, all L.
 
         Returns:
             tuple[torch.Tensor]: Each (B,): the error of the prediction, that
@@ -190,7 +186,7 @@ class MotionPredictionHead(BaseModule):
             ValueError: If the decoder predicts more or fewer numbers for a
                 token than the target has.
         """
-        *errors, count = self._errors(pred, keypoint, mask, wanted)
+        *errors, count = self._errors(pred, keypoint, mask)
         error, zero_error = (x.sum(dim=1) for x in errors)
         return error, zero_error, count
 
@@ -199,7 +195,7 @@ class MotionPredictionHead(BaseModule):
         pred: torch.Tensor,
         keypoint: torch.Tensor,
         mask: torch.Tensor,
-        wanted: torch.Tensor | None,
+        wanted: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The errors of each of the n targets, (B, n) twice and (B,)."""
         target, weight, counted = self._compared(

@@ -41,25 +41,6 @@ def stack_masks(
     return torch.stack([sample.mask for sample in data_samples])
 
 
-def present_persons(
-    keypoint: torch.Tensor, mask: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Leave out absent persons, whose coordinates are all zero.
-
-    Args:
-        keypoint (torch.Tensor): Skeletons of shape (N, M, T, V, C).
-        mask (torch.Tensor): Bool, (N, M, L).
-
-    Returns:
-        tuple[torch.Tensor]: Skeletons (P, 1, T, V, C) and masks (P, 1, L) of
-        the P present persons, of the first one if nobody is present.
-    """
-    keypoint, mask = keypoint.flatten(0, 1), mask.flatten(0, 1)
-    present = keypoint.flatten(1).any(dim=1)
-    present[0] |= ~present.any()
-    return keypoint[present][:, None], mask[present][:, None]
-
-
 def count_visible(mask: torch.Tensor) -> int:
     """Number of tokens that masks leave visible for every person.
 

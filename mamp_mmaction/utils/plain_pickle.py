@@ -239,6 +239,16 @@ def check_keys(keys, others: type | tuple = ()) -> None:
                 raise Refused(f'such a {type(part).__name__} as a key')
 
 
+def _checking(load, keys):
+    """The reader of an opcode, which first checks the keys on the stack."""
+
+    def check_and_load(self):
+        check_keys(self.stack[keys], self.other_keys)
+        load(self)
+
+    return check_and_load
+
+
 class GuardedUnpickler(pickle._Unpickler):
     """Python's own reader in Python, since the one in C lets nobody check.
 
@@ -248,35 +258,18 @@ class GuardedUnpickler(pickle._Unpickler):
     other_keys = ()
     dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
 
-    def _load_setitem(self):
-        check_keys(self.stack[-2:-1], self.other_keys)
-        pickle._Unpickler.load_setitem(self)
-
-    def _load_setitems(self):
-        check_keys(self.stack[::2], self.other_keys)
-        pickle._Unpickler.load_setitems(self)
-
-    def _load_dict(self):
-        check_keys(self.stack[::2], self.other_keys)
-        pickle._Unpickler.load_dict(self)
-
-    def _load_additems(self):
-        check_keys(self.stack, self.other_keys)
-        pickle._Unpickler.load_additems(self)
-
-    def _load_frozenset(self):
-        check_keys(self.stack, self.other_keys)
-        pickle._Unpickler.load_frozenset(self)
-
     def _load_bytearray8(self):
         size = int.from_bytes(self.read(8), 'little')
         self.append(bytearray(self.read(size)))
 
-    dispatch[pickle.SETITEM[0]] = _load_setitem
-    dispatch[pickle.SETITEMS[0]] = _load_setitems
-    dispatch[pickle.DICT[0]] = _load_dict
-    dispatch[pickle.ADDITEMS[0]] = _load_additems
-    dispatch[pickle.FROZENSET[0]] = _load_frozenset
+    for _code, _keys in (
+        (pickle.SETITEM, slice(-2, -1)),
+        (pickle.SETITEMS, slice(None, None, 2)),
+        (pickle.DICT, slice(None, None, 2)),
+        (pickle.ADDITEMS, slice(None)),
+        (pickle.FROZENSET, slice(None)),
+    ):
+        dispatch[_code[0]] = _checking(dispatch[_code[0]], _keys)
     dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray8
 
 
