@@ -117,6 +117,9 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if args.out.suffix != '.png':
         parser.error(f'--out {args.out} does not end in .png')
+    words = getattr(args, 'samples', ())
+    if len(words) == 1 and words[0].isdecimal():
+        args.samples = max(int(words[0]), 1)
     if getattr(args, 'most', None) is not None and args.most < 1:
         parser.error(f'--most {args.most} is less than 1')
     return args
@@ -226,25 +229,6 @@ def curves(args):
     )
 
 
-def choose(dataset, wanted):
-    """Places of samples in a data set: by name, or so many spread over it."""
-    import numpy as np
-
-    count = len(dataset)
-    if len(wanted) == 1 and wanted[0].isdecimal():
-        number = min(max(int(wanted[0]), 1), count)
-        return np.linspace(0, count - 1, number).round().astype(int).tolist()
-    infos = map(dataset.get_data_info, range(count))
-    names = [x.get('frame_dir', x.get('filename')) for x in infos]
-    absent = [name for name in wanted if name not in names]
-    if absent:
-        raise ValueError(
-            f'the test data has no sample {absent[0]!r}; its names are such '
-            f'as {names[:3]}.'
-        )
-    return [names.index(name) for name in wanted]
-
-
 def attribution(args):
     """Draw what decided a recogniser's answers."""
     from mmaction.registry import MODELS
@@ -254,6 +238,7 @@ def attribution(args):
     from mamp_mmaction.datasets.positions import positions_seen
     from mamp_mmaction.evaluation.attribution import attribute_answer
     from mamp_mmaction.evaluation.extraction import split_dataloader
+    from mamp_mmaction.evaluation.masked_sample import choose_samples
     from mamp_mmaction.layouts import find_layout
     from mamp_mmaction.models.state_dict_checks import load_weights
     from mamp_mmaction.utils import markdown_table
@@ -267,7 +252,7 @@ def attribution(args):
     except KeyError as error:  # mmengine's, of what is in no registry
         raise ValueError(error.args[0]) from error
     samples, rows = {}, []
-    for place in choose(dataset, args.samples):
+    for place in choose_samples(dataset, args.samples):
         batch = model.data_preprocessor(
             pseudo_collate([dataset[place]]), training=False
         )

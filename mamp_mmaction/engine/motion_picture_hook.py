@@ -1,6 +1,5 @@
 from collections.abc import Sequence
 
-import numpy as np
 from mmaction.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -8,7 +7,7 @@ from mmengine.runner import Runner
 
 from ..evaluation.masked_sample import (
     check_predicts_motion,
-    find_sample,
+    choose_samples,
     masked_sample,
     motion_predictor,
 )
@@ -84,12 +83,7 @@ class MotionPictureHook(Hook):
                 'the config has no val_dataloader.'
             )
         dataset = runner.val_loop.dataloader.dataset
-        if isinstance(self.samples, int):
-            count = min(self.samples, len(dataset))
-            places = np.linspace(0, len(dataset) - 1, count).round()
-            self._places = places.astype(int).tolist()
-        else:
-            self._places = [find_sample(dataset, x) for x in self.samples]
+        self._places = choose_samples(dataset, self.samples)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Draw the samples, if it is time.

@@ -1,6 +1,7 @@
 """One sample as a masked motion predictor meets it, for pictures."""
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def find_sample(dataset: BaseDataset, name: str) -> int:
 
     Args:
         dataset (BaseDataset): The data set.
-        name (str): The sample's ``frame_dir``.
+        name (str): The sample's ``frame_dir``, else its ``filename``.
 
     Returns:
         int: Its place.
@@ -161,7 +162,8 @@ def find_sample(dataset: BaseDataset, name: str) -> int:
     """
     names = []
     for place in range(len(dataset)):
-        names.append(str(dataset.get_data_info(place).get('frame_dir')))
+        info = dataset.get_data_info(place)
+        names.append(str(info.get('frame_dir', info.get('filename'))))
         if names[-1] == name:
             return place
     similar = difflib.get_close_matches(name, names, 3, cutoff=0)
@@ -169,6 +171,28 @@ def find_sample(dataset: BaseDataset, name: str) -> int:
         f'there is no sample {name!r} among {len(names)}; similar names are '
         f'{", ".join(map(repr, similar))}.'
     )
+
+
+def choose_samples(
+    dataset: BaseDataset, wanted: int | Sequence[str]
+) -> list[int]:
+    """Places of samples in a data set.
+
+    Args:
+        dataset (BaseDataset): The data set.
+        wanted (int | Sequence[str]): How many, which then lie evenly in it,
+            or their names.
+
+    Returns:
+        list[int]: Their places.
+
+    Raises:
+        ValueError: There is no sample of a name.
+    """
+    if not isinstance(wanted, int):
+        return [find_sample(dataset, name) for name in wanted]
+    places = np.linspace(0, len(dataset) - 1, min(wanted, len(dataset)))
+    return places.round().astype(int).tolist()
 
 
 def masked_sample(
