@@ -18,9 +18,6 @@ class CheckSettingsHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Check the config.
 
-        Args:
-            runner (Runner): The runner.
-
         Raises:
             ValueError: If there is such a setting; it is named.
         """

@@ -26,9 +26,6 @@ class FiniteCheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the weights, which are initialised or loaded by now.
 
-        Args:
-            runner (Runner): The runner.
-
         Raises:
             ValueError: If a parameter or buffer, which is named, is not
                 finite.

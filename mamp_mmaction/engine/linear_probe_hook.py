@@ -32,9 +32,6 @@ class LinearProbeHook(Hook):
         The optimiser exists by now and lists all parameters, and a
         distributed wrapper expects a gradient for each of them.
 
-        Args:
-            runner (Runner): The runner.
-
         Raises:
             ValueError: If the model has no backbone, or nothing is left to
                 train.
@@ -50,24 +47,14 @@ class LinearProbeHook(Hook):
                 )
 
     def before_train(self, runner: Runner) -> None:
-        """Remember the backbone's buffers, which are loaded by now.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Remember the backbone's buffers, which are loaded by now."""
         buffers = self._backbone(runner).named_buffers()
         self._buffers = {name: buffer.clone() for name, buffer in buffers}
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Put the backbone back into eval mode, which the loop had left.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Index of the batch.
-            data_batch (dict, optional): The batch. Defaults to None.
-        """
+        """Put the backbone back into eval mode, which the loop had left."""
         backbone = self._backbone(runner)
         if any(module.training for module in backbone.modules()):
             backbone.eval()
@@ -82,9 +69,6 @@ class LinearProbeHook(Hook):
         ``SyncBuffersHook`` averages all buffers over the processes, here and
         before a validation. Of equal numbers that is the number itself only
         up to rounding.
-
-        Args:
-            runner (Runner): The runner.
         """
         backbone = self._backbone(runner)
         for name, value in self._buffers.items():

@@ -64,9 +64,6 @@ class MotionPictureHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the model and find the samples.
 
-        Args:
-            runner (Runner): The runner.
-
         Raises:
             ValueError: If there is no validation data or no such sample, the
                 model does not predict motion, or the layout does not fit.
@@ -87,9 +84,6 @@ class MotionPictureHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Draw the samples, if it is time.
-
-        Args:
-            runner (Runner): The runner.
 
         Raises:
             ValueError: If the pipeline gives no mask or no positions.

@@ -135,9 +135,6 @@ class RepresentationProbeHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Probe, log, and keep the weights if they are the best so far.
 
-        Args:
-            runner (Runner): The runner.
-
         Raises:
             ValueError: If a data set is empty, lacks labels, or cannot be
                 classified, or the backbone's output has another form than

@@ -67,13 +67,7 @@ class SeedHook(DistSamplerSeedHook):
         batch_idx: int,
         data_batch: dict | None = None,
     ) -> None:
-        """Seed what the model draws.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Index of the batch.
-            data_batch (dict, optional): The batch. Defaults to None.
-        """
+        """Seed what the model draws."""
         number = _number(self._seed(runner), runner.iter, get_rank())
         random.seed(number)
         _seed_numpy_and_torch(number)

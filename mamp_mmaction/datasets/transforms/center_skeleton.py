@@ -42,9 +42,6 @@ class CenterSkeleton(ShownTransform):
     def transform(self, results: dict) -> dict:
         """Center ``keypoint`` (M, T, V, C) and drop its empty frames.
 
-        Args:
-            results (dict): The result dict.
-
         Returns:
             dict: The result dict; ``keypoint`` is a new float32 array.
 

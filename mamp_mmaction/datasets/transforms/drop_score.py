@@ -16,13 +16,6 @@ class DropScore(ShownTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Remove ``keypoint_score`` (M, T, V).
-
-        Args:
-            results (dict): The result dict.
-
-        Returns:
-            dict: The result dict.
-        """
+        """Remove ``keypoint_score`` (M, T, V)."""
         results.pop('keypoint_score', None)
         return results

@@ -40,9 +40,6 @@ class MapJoints(ShownTransform):
     def transform(self, results: dict) -> dict:
         """Take the joints of ``keypoint`` (M, T, V, C) and its score.
 
-        Args:
-            results (dict): The result dict.
-
         Returns:
             dict: The result dict; V is the target's number of joints.
 

@@ -103,9 +103,6 @@ class MotionAwareMask(ShownTransform):
     def transform(self, results: dict) -> dict:
         """Add the mask for ``keypoint`` (1, M, T, V, C).
 
-        Args:
-            results (dict): The result dict.
-
         Returns:
             dict: The result dict with ``mask`` (M, L).
 

@@ -58,12 +58,6 @@ class RandomRotate3D(ShownTransform):
     def transform(self, results: dict) -> dict:
         """Rotate ``keypoint`` (M, T, V, 3).
 
-        Args:
-            results (dict): The result dict.
-
-        Returns:
-            dict: The result dict.
-
         Raises:
             ValueError: If the sample, which is named, is not 3D.
         """

@@ -34,9 +34,6 @@ class ScaleToImage(ShownTransform):
     def transform(self, results: dict) -> dict:
         """Scale ``keypoint`` (M, T, V, 2).
 
-        Args:
-            results (dict): The result dict.
-
         Returns:
             dict: The result dict; ``keypoint`` is a new float32 array.
 

@@ -43,12 +43,6 @@ class SkeletonStream(ShownTransform):
     def transform(self, results: dict) -> dict:
         """Replace ``keypoint`` (M, T, V, C) by the stream, same shape.
 
-        Args:
-            results (dict): The result dict.
-
-        Returns:
-            dict: The result dict.
-
         Raises:
             ValueError: If the sample, which is named, has not the layout's
                 number of joints.

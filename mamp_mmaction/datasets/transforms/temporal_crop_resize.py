@@ -119,12 +119,6 @@ class TemporalCropResize(ShownTransform):
     def transform(self, results: dict) -> dict:
         """Crop and resize ``keypoint`` (M, T_raw, V, C) to (M, T, V, C).
 
-        Args:
-            results (dict): The result dict.
-
-        Returns:
-            dict: The result dict.
-
         Raises:
             ValueError: If the sample, which is named, has no frames.
         """
