@@ -437,7 +437,8 @@ def check_settings(cfg: ConfigDict) -> None:
                 'train_dataloader.dataset.ann_file; a variable of your own '
                 'needs another name.'
             )
-        if not used and value not in _values(_without(cfg, name)):
+        others = {key: x for key, x in cfg.items() if key != name}
+        if not used and value not in _values(others):
             close = difflib.get_close_matches(name, read, n=1)
             print_log(
                 f'{name}={value!r} at the top level of the config is no '
@@ -446,10 +447,6 @@ def check_settings(cfg: ConfigDict) -> None:
                 logger='current',
                 level=logging.WARNING,
             )
-
-
-def _without(cfg: ConfigDict, name: str) -> dict:
-    return {key: value for key, value in cfg.items() if key != name}
 
 
 def _values(node, key: str | None = None) -> Iterator:

@@ -82,15 +82,6 @@ def build_recogniser(args):
     return cfg, model, checkpoint.get('meta') or {}
 
 
-def describe(shape, classes, num_classes):
-    """The metadata of the file."""
-    names = ('num_persons', 'num_frames', 'num_joints', 'num_channels')
-    metadata = {name: str(size) for name, size in zip(names, shape)}
-    if len(classes) == num_classes:
-        metadata['classes'] = json.dumps(list(classes), ensure_ascii=False)
-    return metadata
-
-
 def export(model, example, path, metadata):
     """Write the ONNX file.
 
@@ -185,7 +176,10 @@ def run(args):
     samples = make_samples(cfg, model, max(BATCHES), args.shape)
     example = torch.cat([sample['inputs'] for sample in samples])
     classes = (meta.get('dataset_meta') or {}).get('classes') or ()
-    metadata = describe(example.shape[1:], classes, model.cls_head.num_classes)
+    names = 'num_persons', 'num_frames', 'num_joints', 'num_channels'
+    metadata = dict(zip(names, map(str, example.shape[1:])))
+    if len(classes) == model.cls_head.num_classes:
+        metadata['classes'] = json.dumps(list(classes), ensure_ascii=False)
     with written_whole(args.out) as temporary:
         export(model, example, temporary, metadata)
         worst = largest_difference(model, samples, temporary)

@@ -110,7 +110,10 @@ class SkeletonDataset(PoseDataset):
         if isinstance(data, dict) or self.label_ratio < 1:
             sample_names(every, self.ann_file)
         samples = self._select_split(data)
-        self._take_classes(data)
+        classes = data.get('classes') if isinstance(data, dict) else None
+        if classes:
+            # What the config says about the data set comes first.
+            self._metainfo.setdefault('classes', tuple(classes))
         for index, sample in enumerate(samples):
             self._check_sample(sample, self._where(sample, index))
         if 'skeleton' not in self.data_prefix:
@@ -167,12 +170,6 @@ class SkeletonDataset(PoseDataset):
                 f'{self.ann_file}: split {self.split!r} is empty.'
             )
         return samples
-
-    def _take_classes(self, data: dict | list) -> None:
-        classes = data.get('classes') if isinstance(data, dict) else None
-        if classes:
-            # What the config says about the data set comes first.
-            self._metainfo.setdefault('classes', tuple(classes))
 
     def _check_sample(self, sample: dict, where: str) -> None:
         keys = ['label']

@@ -86,9 +86,12 @@ def ordered_dataloader(
         if not is_empty:
             raise
     if is_empty:
+        source = cfg.dataset.get('ann_file', cfg.dataset['type'])
+        split = cfg.dataset.get('split')
         raise ValueError(
-            f'There is no sample in {_origin(cfg.dataset)}: check its '
-            'ann_file and split.'
+            f'There is no sample in {source}'
+            f'{f", split {split!r}" if split else ""}: check its ann_file '
+            'and split.'
         )
     return dataloader
 
@@ -143,11 +146,6 @@ def _plain_dataset(cfg: dict, pipeline: list[dict] | None) -> ConfigDict:
     if pipeline is not None:
         cfg.pipeline = pipeline
     return cfg
-
-
-def _origin(cfg: dict) -> str:
-    split = f', split {cfg["split"]!r}' if cfg.get('split') else ''
-    return f'{cfg.get("ann_file", cfg["type"])}{split}'
 
 
 def model_with_backbone(
@@ -233,7 +231,9 @@ def extract_features(
             features = reduce(maps).float().cpu().numpy()
             for sample, feature, index in zip(samples, features, indices):
                 name = _name(sample, index, dataloader.dataset)
-                rows[index] = name, _label(sample), feature
+                label = sample.get('gt_label')
+                label = None if label is None else label.tolist()
+                rows[index] = name, label, feature
     for part in all_gather_object(rows):
         rows.update(part)
     names, labels, features = zip(*(rows[index] for index in sorted(rows)))
@@ -368,10 +368,6 @@ def _name(sample: ActionDataSample, index: int, dataset: BaseDataset) -> str:
         f'annotation has the keys {sorted(info)}, but neither of '
         f'{list(NAME_KEYS)}.'
     )
-
-
-def _label(sample: ActionDataSample) -> list[int] | None:
-    return sample.gt_label.tolist() if 'gt_label' in sample else None
 
 
 def _stack_labels(

@@ -95,7 +95,11 @@ class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
             if (sample.gt_label != UNLABELLED).all()
         ]
         if not labelled:
-            return dict(loss_cls=self._no_loss(inputs))
+            # DDP waits for a gradient of every parameter.
+            waiting = get_world_size() > 1
+            params = self.cls_head.parameters() if waiting else ()
+            none = inputs.new_zeros(())
+            return dict(loss_cls=sum((0 * p.sum() for p in params), none))
         # A single one is joined by another, whose scores are left out.
         others = [i for i in range(len(data_samples)) if i not in labelled]
         rows = labelled + others[: max(LEAST_SAMPLES - len(labelled), 0)]
@@ -104,13 +108,6 @@ class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
         return self.cls_head.loss_by_feat(
             scores[: len(labelled)], [data_samples[i] for i in labelled]
         )
-
-    def _no_loss(self, inputs: torch.Tensor) -> torch.Tensor:
-        """A classification loss of 0 that leaves the head as it is."""
-        if get_world_size() > 1:
-            # DDP waits for a gradient of every parameter.
-            return 0 * sum(p.sum() for p in self.cls_head.parameters())
-        return inputs.new_zeros(())
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import wraps
 
 import torch
-import torch.nn as nn
 from mmaction.models import RecognizerGCN
 from mmaction.models.heads import BaseHead
 
@@ -28,35 +27,20 @@ def extend_toolbox() -> None:
         setattr(BaseHead, name, _with_float32_scores(method))
 
 
-def check_head(backbone: nn.Module, head: nn.Module) -> None:
-    """Check that a classification head fits an encoder.
-
-    Args:
-        backbone (nn.Module): The encoder.
-        head (nn.Module): The head.
-
-    Raises:
-        ValueError: If both have an argument and it differs.
-    """
-    for name, attribute in HEAD_ARGUMENTS.items():
-        own, wanted = (
-            getattr(head, name, None),
-            getattr(backbone, attribute, None),
-        )
-        if None not in (own, wanted) and own != wanted:
-            raise ValueError(
-                f'cls_head.{name}={own} does not fit the backbone '
-                f'{type(backbone).__name__}, whose {attribute} is {wanted}: '
-                f'set cls_head.{name}={wanted}.'
-            )
-
-
 def _checked(init: Callable) -> Callable:
     @wraps(init)
     def init_and_check(self: RecognizerGCN, *args, **kwargs) -> None:
         init(self, *args, **kwargs)
-        if self.with_cls_head:
-            check_head(self.backbone, self.cls_head)
+        head = self.cls_head if self.with_cls_head else None
+        for name, attribute in HEAD_ARGUMENTS.items():
+            own = getattr(head, name, None)
+            wanted = getattr(self.backbone, attribute, None)
+            if None not in (own, wanted) and own != wanted:
+                raise ValueError(
+                    f'cls_head.{name}={own} does not fit the backbone '
+                    f'{type(self.backbone).__name__}, whose {attribute} is '
+                    f'{wanted}: set cls_head.{name}={wanted}.'
+                )
 
     return init_and_check
 

@@ -144,7 +144,7 @@ def inspect(content: dict, layout) -> tuple[dict, dict, dict]:
     classes = content.get('classes')
     if classes is not None and not isinstance(classes, (list, tuple)):
         faults["'classes' is no list of names"].append(type(classes).__name__)
-        classes = None
+        content['classes'] = classes = None
     sound, names = {}, Counter()
     annotations = content['annotations']
     for index, sample in enumerate(track(annotations, len(annotations))):
@@ -254,8 +254,7 @@ def describe(content: dict, sound: dict) -> str:
         span = f'{min(low[axis]):.4g} to {max(high[axis]):.4g}'
         facts.append((f'range of {name}', span))
     times = Counter(int(sample['label']) for sample in sound.values())
-    classes = content.get('classes')
-    classes = classes if isinstance(classes, (list, tuple)) else ()
+    classes = content.get('classes') or ()
     lines = [f'{title:<22}{text}' for title, text in facts]
     lines += ['', 'Classes: label, name, number of sequences']
     for label in sorted({*times, *range(len(classes))}):
@@ -414,11 +413,10 @@ def main(argv=None) -> None:
         if args.picture:
             from mamp_mmaction.utils.pictures import draw_picture
 
-            classes = content.get('classes')
             draw_picture(
                 args.picture,
                 choose_samples(content['annotations'], args.samples),
-                classes if isinstance(classes, (list, tuple)) else (),
+                content.get('classes') or (),
                 layout_of,
             )
             print(f'\nDrawn in {args.picture}')
