@@ -16,6 +16,7 @@ computing, without loading the model; compare --batch-size 1 and 32.
 """
 
 import argparse
+import csv
 import sys
 import time
 from collections.abc import Iterator
@@ -123,8 +124,6 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def write_csv(path: Path, header: list[str], rows: list[list]) -> None:
     """Write a table, whole or not at all."""
-    import csv
-
     from mamp_mmaction.utils import written_whole
 
     with (
@@ -185,8 +184,7 @@ def recognise_one(inferencer, file: str, recording, args) -> tuple:
             args.stride or max(args.window // 2, 1),
             args.batch_size,
         )
-        header = ['from', 'to', 'class', 'probability']
-        rows = []
+        header, rows = ['from', 'to', 'class', 'probability'], []
         print(f'{"from":>7} {"to":>7}  probability  class')
         for part in parts:
             name, share, cell = 'nobody', '', ''
@@ -213,18 +211,15 @@ def draw(path: Path, inferencer, recording, parts, batch_size: int) -> None:
         drawing.draw_timeline(path, parts, classes, name)
     else:
         keypoint = recording.sample['keypoint']
-        frames = drawing.animation_frames(keypoint.shape[1])
-        drawing.draw_animation(
-            path,
-            keypoint,
-            get_layout(recording.layout)
-            if recording.layout
-            else inferencer.joints.stored,
-            parts
-            or inferencer.predict_so_far(recording, frames + 1, batch_size),
-            classes,
-            name,
-        )
+        layout = inferencer.joints.stored
+        if recording.layout:
+            layout = get_layout(recording.layout)
+        if parts is None:
+            frames = drawing.animation_frames(keypoint.shape[1])
+            parts = inferencer.predict_so_far(
+                recording, frames + 1, batch_size
+            )
+        drawing.draw_animation(path, keypoint, layout, parts, classes, name)
     print(f'Drawn in {path}')
 
 

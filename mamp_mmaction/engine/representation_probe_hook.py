@@ -228,9 +228,9 @@ class RepresentationProbeHook(Hook):
         if is_main_process():
             for path in Path(runner.work_dir).glob(self._file_name('*')):
                 meta = load_checkpoint_file(path).get('meta', {})
-                if 'probe' in meta:
-                    score = meta['probe'][self.save_best]
-                    best = [max(best[0], (score, path), key=lambda x: x[0])]
+                score = meta.get('probe', {}).get(self.save_best, -1.0)
+                if score > best[0][0]:
+                    best = [(score, path)]
         broadcast_object_list(best)
         self._best_score, self._best_path = best[0]
         if self._best_path:

@@ -278,26 +278,6 @@ def to_annotations(src: Path, out: Path, split_name: str | None) -> None:
 # From annotations to an archive
 
 
-def _check_sample(src: Path, sample: dict, num_classes: int) -> None:
-    """Raise ValueError unless an archive can hold a sample."""
-    from mamp_mmaction.datasets.annotation_file import check_annotation
-
-    where = f'{src}: sample {sample["frame_dir"]!r}'
-    check_annotation(sample, where, num_classes)
-    keypoint = sample['keypoint']
-    if keypoint.shape[2:] != (NUM_JOINTS, NUM_COORDS):
-        raise ValueError(
-            f'{where}: keypoint has the shape {keypoint.shape}, expected '
-            f'(persons, frames, {NUM_JOINTS} joints, {NUM_COORDS} '
-            'coordinates).'
-        )
-    if keypoint.dtype.kind != 'f':
-        raise ValueError(
-            f'{where}: keypoint is {keypoint.dtype}, expected floating-point '
-            'numbers.'
-        )
-
-
 def count_classes(content: dict) -> int:
     """Return the number of class names, else the highest label plus 1."""
     if content.get('classes') is not None:
@@ -364,6 +344,7 @@ def to_npz(src: Path, out: Path, split_name: str | None, cut: bool) -> None:
     import numpy as np
 
     from mamp_mmaction.datasets.annotation_file import (
+        check_annotation,
         read_annotations,
         select_split,
     )
@@ -384,7 +365,20 @@ def to_npz(src: Path, out: Path, split_name: str | None, cut: bool) -> None:
     num_classes = count_classes(content)
     used = [sample for part in parts.values() for sample in part]
     for sample in used:
-        _check_sample(src, sample, num_classes)
+        sample_where = f'{src}: sample {sample["frame_dir"]!r}'
+        check_annotation(sample, sample_where, num_classes)
+        keypoint = sample['keypoint']
+        if keypoint.shape[2:] != (NUM_JOINTS, NUM_COORDS):
+            raise ValueError(
+                f'{sample_where}: keypoint has the shape {keypoint.shape}, '
+                f'expected (persons, frames, {NUM_JOINTS} joints, '
+                f'{NUM_COORDS} coordinates).'
+            )
+        if keypoint.dtype.kind != 'f':
+            raise ValueError(
+                f'{sample_where}: keypoint is {keypoint.dtype}, expected '
+                'floating-point numbers.'
+            )
     persons, frames = (
         sum(sample['keypoint'].shape[axis] > most for sample in used)
         for axis, most in enumerate((NUM_PERSONS, NUM_FRAMES))
