@@ -317,7 +317,7 @@ def test_tool_on_a_gcn_of_the_toolbox(tmp_path, tool, toy):
     weights = {'backbone.data_bn.bias': torch.zeros(75)}
     torch.save(dict(state_dict=weights), tmp_path / 'other.pth')
     files = STGCNPP_CONFIG, tmp_path / 'other.pth', tmp_path / 'out.npz'
-    with pytest.raises(SystemExit, match='fit the STGCN: missing data_bn'):
+    with pytest.raises(SystemExit, match='fit this STGCN: missing data_bn'):
         tool.main([*map(str, files), *options])
 
 

@@ -103,7 +103,7 @@ def load_weights(
     )
     if problems:
         raise ValueError(
-            f'{where} does not fit the {type(module).__name__}: '
+            f'{where} does not fit this {type(module).__name__}: '
             f'{some_of(problems)}: use the config that it was trained with.'
         )
     return checkpoint
