@@ -139,6 +139,7 @@ STUDY = (
     option('limb', 'fast, limb masks'),
     option('latent', 'fast, features of a teacher'),
     option('mask75', 'fast, three quarters masked'),
+    option('recommended', 'the last and weighted: recommended'),
 )
 
 ALL, TENTH, FEW = 'all', '10 %', '3 a class'  # labels
