@@ -38,11 +38,18 @@ def test_all_sections_but_that_of_two_processes(speed, capsys):
     # Four of five samples hold one person; absent ones are all the same.
     persons = [row[2] for row in rows if row[1:2] in (['all'], ['distinct'])]
     assert persons == ['8', '6', '8', '5']
-    tokens = [by_name[ratio, n][1] for ratio, n in KEPT.items()]
+    tokens = [by_name[name, n][1] for name, n in KEPT.items()]
     assert tokens == list(KEPT.values())
 
 
-KEPT = {'1': '150', '0.5': '75', '0.25': '50', '0.125': '25'}
+KEPT = {
+    'keep_ratio=1': '150',
+    'keep_ratio=0.5': '75',
+    'keep_ratio=0.25': '50',
+    'keep_ratio=0.125': '25',
+    't_patch_size=12': '50',
+    't_patch_size=24': '25',
+}
 
 
 @pytest.mark.long
