@@ -94,6 +94,8 @@ def option(name: str, title: str) -> Row:
 # are compared with.
 ROWS = (
     Row('mamp-none', 'mamp', 'none', tuning='scratch'),
+    Row('mamp-union', 'mamp', 'MAMP', 'pretrain', UNION),
+    Row('mamp-itself', 'mamp', 'MAMP', 'pretrain', 'itself'),
     Row(
         'recommended-union',
         'mamp',
@@ -108,8 +110,6 @@ ROWS = (
         'pretrain-recommended',
         'itself',
     ),
-    Row('mamp-union', 'mamp', 'MAMP', 'pretrain', UNION),
-    Row('mamp-itself', 'mamp', 'MAMP', 'pretrain', 'itself'),
     Row('mae-union', 'mamp', 'reconstruction', 'mae', UNION),
     Row('mae-itself', 'mamp', 'reconstruction', 'mae', 'itself'),
     Row('stgcnpp-none', 'stgcnpp', 'none', tuning='scratch'),
