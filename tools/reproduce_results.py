@@ -718,13 +718,14 @@ def read_results(cells: list, folder: Path, others: Sequence) -> tuple:
         machines |= dict.fromkeys(content['machines'])
         for cell in cells:
             found = content['results'].get(cell.name)
-            if found and found.pop('settings') != settings(cell):
+            if found is None:
+                continue
+            if found.pop('settings') != settings(cell):
                 raise ValueError(
                     f'{file}: {cell.name} was made with other settings than '
                     'this command has now: leave the file out.'
                 )
-            if found:
-                results[cell.name] = found
+            results[cell.name] = found
     for cell in cells:
         found = read_result(folder / cell.name)
         if found is not None:
