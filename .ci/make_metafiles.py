@@ -3,10 +3,11 @@
 Run it from anywhere after configs, published figures or results changed:
 ``python .ci/make_metafiles.py``. Parameters and FLOPs are counted on torch's
 meta device; figures come from the tables of configs/mamp/README.md
-(published) and docs/results.md (measured here), sources of options and what
+(published) and docs/results/small.json (measured here), sources of options and what
 these published from that of docs/options.md.
 """
 
+import json
 import re
 import warnings
 from collections import defaultdict
@@ -73,17 +74,10 @@ NAME = re.compile(
     r'keypoint-(?P<dims>[23]d)'
 )
 SOURCE_METRIC = 'Top 1 Accuracy (linear probe, published by {})'
-# Rows of the results on MSR-Action3D, by network and protocol.
+# Row and measure of the results, by protocol and what it starts from.
 MEASURED = {
-    ('mamp', 'scratch'): 'MAMP transformer | none',
-    ('mamp', 'finetune'): 'MAMP transformer | MAMP',
-    ('mamp', 'linear'): 'MAMP transformer, linear probe | MAMP',
-    ('stgcn', 'scratch'): 'ST-GCN | none',
-    ('stgcn', 'finetune'): 'ST-GCN | MAMP',
-    ('stgcnpp', 'scratch'): r'ST-GCN\+\+ | none',
-    ('stgcnpp', 'finetune'): r'ST-GCN\+\+ | MAMP',
-    ('aagcn', 'scratch'): 'AAGCN | none',
-    ('aagcn', 'finetune'): 'AAGCN | MAMP',
+    ('scratch', None): ('mamp-none', 'tuned-all'),
+    ('finetune', 'kinect-v1'): ('recommended-union', 'tuned-all'),
 }
 
 
@@ -140,14 +134,13 @@ def figures_of(path: Path, named: dict) -> dict[str, float]:
     link = re.escape(str(path.relative_to(CONFIGS)).removeprefix('mamp/'))
     row = re.search(rf'\({link}\) \| ([\d.]*) ?\| ([\d.]*)', card)
     published, ours = row.groups() if row else ('', '')
-    known = MEASURED.get((named['network'], named['protocol']))
-    if named['source']:
-        known = None  # measured are those of the data set alone
-    if named['data'] == 'msr-action3d' and known:
-        known = known.replace(' | ', r' \| ')
-        pattern = rf'^\| {known} \| ([\d.]+) \('
-        results = (ROOT / 'docs' / 'results.md').read_text()
-        ours = re.search(pattern, results, re.M)[1]
+    known = MEASURED.get((named['protocol'], named['source']))
+    if named['network'] == 'mamp' and known:
+        results = (ROOT / 'docs' / 'results' / 'small.json').read_text()
+        for measure in json.loads(results)['measures']:
+            keys = measure['data'], measure['row'], measure['measure']
+            if keys == (named['data'], *known):
+                ours = format(measure['top1']['mean'], '.1f')
     figures = {
         'Top 1 Accuracy': ours,
         'Top 1 Accuracy (published)': published,
