@@ -2,9 +2,9 @@
 
 Run it from anywhere after configs, published figures or results changed:
 ``python .ci/make_metafiles.py``. Parameters and FLOPs are counted on torch's
-meta device; figures come from the tables of configs/mamp/README.md
-(published) and docs/results/small.json (measured here), sources of options and what
-these published from that of docs/options.md.
+meta device; figures come from the table of configs/mamp/README.md (published)
+and from docs/results/small.json (measured here), sources of options and what
+these published from the table of docs/options.md.
 """
 
 import json
