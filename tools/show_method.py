@@ -47,13 +47,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         nargs='+',
         metavar='TAU',
         help='temperatures of the motion-aware masks that are compared '
-        '(default: 0.2 0.8 3.2)',
-    )
-    parser.add_argument(
-        '--figure',
-        action='store_true',
-        help='draw the steps of the method instead, from the skeleton to the '
-        'loss; needs a checkpoint and a .png',
+        '(default: 0.1 0.8 3.2)',
     )
     parser.add_argument(
         '--cfg-options',
@@ -67,8 +61,6 @@ def parse_args(argv=None) -> argparse.Namespace:
         parser.error(
             f'--out: {args.out} ends in none of {", ".join(SUFFIXES)}'
         )
-    if args.figure and (not args.checkpoint or args.out.suffix != '.png'):
-        parser.error('--figure needs a checkpoint, and an --out in .png')
     if args.tau and min(args.tau) <= 0:
         parser.error(f'--tau: {min(args.tau):g} is not above 0')
     return args
@@ -100,12 +92,9 @@ def run(args) -> None:
     layout, told = find_layout(given, sample.keypoint.shape[2])
     print(f'Layout: {told}')
     if args.out.suffix == '.png':
-        if args.figure:
-            figure = method_pictures.draw_method(sample, layout)
-        else:
-            figure = method_pictures.draw_sheet(
-                sample, layout, args.tau or method_pictures.TAUS
-            )
+        figure = method_pictures.draw_sheet(
+            sample, layout, args.tau or method_pictures.TAUS
+        )
         with written_whole(args.out) as temporary:
             figure.savefig(temporary, format='png')
     else:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +63,6 @@ class MaskedSample:
     def masked_joints(self) -> np.ndarray:
         """The mask by frames, bool, (M, T, V)."""
         return self.by_segment(self.mask).repeat(self.t_patch_size, axis=1)
-
-    def of_person(self, person: int) -> 'MaskedSample':
-        """The sample with one person alone."""
-        one = slice(person, person + 1)
-        arrays = ('keypoint', 'mask', 'true_motion', 'pred_motion')
-        return replace(self, **{x: getattr(self, x)[one] for x in arrays})
 
     def by_segment(self, tokens: np.ndarray) -> np.ndarray:
         """Tokens (M, L) by segment and joint, (M, T', V)."""

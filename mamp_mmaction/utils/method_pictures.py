@@ -1,7 +1,6 @@
 """Pictures of masked motion prediction: masks, motion and predictions."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from ..evaluation.masked_sample import MaskedSample, compare_masks
@@ -247,7 +245,6 @@ def draw_arrows(
     frames: Sequence[int] | slice,
     scale: float,
     in_image: bool,
-    kinds: Sequence[str] = ('true', 'predicted'),
 ) -> None:
     """Draw true and predicted motion at masked joints.
 
@@ -259,15 +256,12 @@ def draw_arrows(
         frames (Sequence[int] | slice): The F frames that are drawn.
         scale (float): What motions are multiplied with.
         in_image (bool): Whether y leads down.
-        kinds (Sequence[str]): Which motions. Defaults to both.
     """
     shown = sample.masked_joints[:, frames] & np.isfinite(places).all(axis=3)
-    for kind, motion, color, width in (
-        ('true', sample.true_motion, TRUE, 2.4),
-        ('predicted', sample.pred_motion, PREDICTED, 1.2),
+    for motion, color, width in (
+        (sample.true_motion, TRUE, 2.4),
+        (sample.pred_motion, PREDICTED, 1.2),
     ):
-        if kind not in kinds:
-            continue
         x, y = scale * motion[:, frames][shown][:, :2].T
         axes.quiver(
             *places[shown].T,
@@ -439,172 +433,3 @@ def _draw_clock(axes, sample, person: int, layout) -> Line2D:
         title = f'person {person + 1}: {title}'
     axes.set_title(title, fontsize=8)
     return axes.axvline(0, color=PREDICTED, linewidth=1.5)
-
-
-# The figure of the method
-
-# What a step is, where its picture lies (left and width, of the whole 1), and
-# what implements it.
-STEPS = (
-    (
-        'skeleton sequence',
-        (0.005, 0.15),
-        'datasets/skeleton_dataset.py\nSkeletonDataset',
-    ),
-    (
-        'motion intensity',
-        (0.19, 0.105),
-        'motion_mask.py\nmotion_intensity',
-    ),
-    (
-        'motion-aware mask',
-        (0.335, 0.105),
-        'transforms/motion_aware_mask.py\nMotionAwareMask',
-    ),
-    (
-        'encoder:\nvisible tokens only',
-        (0.48, 0.105),
-        'models/mamp_transformer.py\nMAMPTransformer',
-    ),
-    (
-        'decoder:\nwith mask tokens (light)',
-        (0.635, 0.105),
-        'models/mamp_decoder.py\nMAMPDecoder',
-    ),
-    ('predicted\nmotion', (0.775, 0.1), ''),
-    ('target:\ntrue motion', (0.885, 0.1), ''),
-)
-HEAD = (
-    'mean squared error over masked tokens\n'
-    'models/motion_prediction_head.py\nMotionPredictionHead'
-)
-BOTTOM, TOP = 0.27, 0.77
-
-
-def draw_method(sample: MaskedSample, layout: SkeletonLayout | None) -> Figure:
-    """Draw the steps of the method, each with what implements it.
-
-    Args:
-        sample (MaskedSample): A sample with predictions; its first person
-            is shown.
-        layout (SkeletonLayout, optional): As of :func:`draw_sheet`.
-
-    Returns:
-        Figure: The picture, 1600 pixels wide.
-    """
-    figure = Figure((16, 4.4), dpi=100)
-    sample = sample.of_person(sample.persons[0])
-    order = _joint_order(sample.keypoint.shape[2], layout)
-    heat = _intensity(sample)[0][:, order].T  # (V, T')
-    hidden = sample.by_segment(sample.mask)[0][:, order].T
-    _frame_model(figure)
-    panels = []
-    for title, (left, width), source in STEPS:
-        panels.append(figure.add_axes((left, BOTTOM, width, TOP - BOTTOM)))
-        middle = left + width / 2
-        figure.text(
-            *(middle, TOP + 0.025, title),
-            ha='center',
-            fontsize=12,
-            fontweight='bold',
-        )
-        _name_source(figure, middle, source)
-    _name_source(figure, (STEPS[-2][1][0] + sum(STEPS[-1][1])) / 2, HEAD)
-    last = sample.keypoint.shape[1] - 1
-    draw_sequence(
-        panels[0],
-        sample.keypoint,
-        layout,
-        moments=np.linspace(0, last, 3).round().astype(int),
-    )
-    panels[0].set_xlabel('frame', fontsize=9)
-    panels[1].imshow(heat, cmap=HEAT, aspect='auto')
-    panels[2].imshow(_mask_image(hidden), aspect='auto')
-    for panel in panels[1:3]:
-        panel.set(xticks=[], yticks=[])
-        panel.set_xlabel('joints, over time', fontsize=9)
-    _draw_tokens(panels[3], hidden, masked=False)
-    _draw_tokens(panels[4], hidden, masked=True)
-    moment = int(_unseen_motion(sample)[0].sum(axis=1).argmax())
-    _draw_motion(panels[5], sample, layout, moment, 'predicted')
-    _draw_motion(panels[6], sample, layout, moment, 'true')
-    for (_, (left, width), _), (_, (to, _), _) in pairwise(STEPS[:-1]):
-        figure.add_artist(
-            FancyArrowPatch(
-                (left + width + 0.006, 0.52),
-                (to - 0.006, 0.52),
-                arrowstyle='-|>',
-                mutation_scale=18,
-                linewidth=1.8,
-                color='#777777',
-            )
-        )
-    return figure
-
-
-def _frame_model(figure) -> None:
-    """A frame about encoder, decoder and head, with the model's name."""
-    left = STEPS[3][1][0] - 0.02
-    figure.add_artist(
-        FancyBboxPatch(
-            (left, 0.03),
-            0.99 - left,
-            0.94,
-            boxstyle='round,pad=0,rounding_size=0.01',
-            facecolor='#f7f7f7',
-            edgecolor='#bbbbbb',
-            zorder=-1,
-        )
-    )
-    figure.text(
-        *(0.985, 0.94, 'models/mamp.py  MAMP'),
-        ha='right',
-        va='top',
-        fontsize=9,
-        family='monospace',
-        color='#444444',
-    )
-
-
-def _name_source(figure, middle: float, source: str) -> None:
-    figure.text(
-        *(middle, BOTTOM - 0.08, source),
-        ha='center',
-        va='top',
-        fontsize=8.5,
-        family='monospace',
-        color='#444444',
-    )
-
-
-def _draw_tokens(axes, hidden: np.ndarray, masked: bool) -> None:
-    """Squares of the visible tokens, and learned ones at the masked."""
-    for (row, column), is_hidden in np.ndenumerate(hidden):
-        if is_hidden and not masked:
-            continue
-        color = '#f6d9a8' if is_hidden else SEEN
-        axes.add_patch(
-            Rectangle(
-                (column - 0.4, row - 0.4), 0.8, 0.8, color=color, linewidth=0
-            )
-        )
-    rows, columns = hidden.shape
-    axes.set(
-        xlim=(-0.5, columns - 0.5),
-        ylim=(rows - 0.5, -0.5),
-        xticks=[],
-        yticks=[],
-    )
-    axes.set_facecolor('none')
-
-
-def _draw_motion(axes, sample, layout, moment: int, kind: str) -> None:
-    in_image = is_image(sample.keypoint, layout)
-    places, scale = draw_sequence(
-        *(axes, sample.keypoint, layout),
-        moments=[moment],
-        faded=sample.masked_joints,
-    )
-    scale *= arrow_scale(sample, in_image)
-    draw_arrows(axes, places, sample, [moment], scale, in_image, [kind])
-    axes.set(xticks=[], facecolor='none')
