@@ -60,6 +60,8 @@ class DatasetOptions:
             or ``'loop'`` for those that are there once more.
         center (bool): Whether the layout's origin joint becomes the origin.
         min_crop_frames (int): Frames that a training crop keeps at least.
+        max_angle (float | Sequence[float]): Radians that training samples
+            are turned by at most; or one number for each of x, y and z.
         channels (str): ``'xyz'``, or ``'xy'`` for pixels of an image, which
             are scaled to it and not rotated; ``+score`` keeps the confidence
             as a further channel, which is neither masked by nor predicted.
@@ -88,6 +90,7 @@ class DatasetOptions:
     fill: str | None = None
     center: bool | None = None
     min_crop_frames: int | None = None
+    max_angle: float | Sequence[float] | None = None
     channels: str | None = None
     mask_ratio: float | None = None
     tau: float | None = None
@@ -280,11 +283,13 @@ def _set_loader(
     _map_joints(pipeline, data)
     # What is there, or not, at all.
     if data.channels is not None:
+        turn = [step for step in pipeline if step.type == 'RandomRotate3D']
         _drop(pipeline, 'ScaleToImage', 'RandomRotate3D', 'DropScore')
         if data.num_coords == 2:
             pipeline.insert(0, ConfigDict(type='ScaleToImage'))
         elif part == 'train':
-            _insert(pipeline, dict(type='RandomRotate3D'), 'FormatGCNInput')
+            step = turn[0] if turn else dict(type='RandomRotate3D')
+            _insert(pipeline, step, 'FormatGCNInput')
         if data.channels == 'xy':
             _insert(pipeline, dict(type='DropScore'), 'FormatGCNInput')
     if data.stream is not None:
@@ -308,8 +313,9 @@ def _set_loader(
     least = data.min_crop_frames
     crop = _given(num_frames=data.num_frames, min_crop_frames=least)
     form = _given(num_person=data.num_person, mode=data.fill)
+    turn = _given(max_angle=data.max_angle) if part == 'train' else {}
     for kind, values in dict(
-        TemporalCropResize=crop, FormatGCNInput=form
+        TemporalCropResize=crop, FormatGCNInput=form, RandomRotate3D=turn
     ).items():
         if values:
             _find(pipeline, kind).update(values)

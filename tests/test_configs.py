@@ -912,6 +912,17 @@ def test_from_3d_to_2d_and_back(tmp_path):
     assert back.model.head == expected.model.head
 
 
+def test_limits_of_the_rotation(tmp_path):
+    three = TOY.format('pretrain-60e')
+    turned = tmp_path / 'turned.py'
+    turned.write_text(CHILD.format(base=three, options='max_angle=(0, 1, 0)'))
+    cfg = child(tmp_path, './turned.py', "channels='xyz+score'")
+    assert steps(cfg.train_dataloader)['RandomRotate3D'].max_angle == (0, 1, 0)
+    assert 'RandomRotate3D' not in steps(cfg.val_dataloader)
+    with pytest.raises(ValueError, match='no RandomRotate3D in the inherited'):
+        child(tmp_path, three, "channels='xy', max_angle=1")
+
+
 def test_the_mask_can_be_of_training_alone(tmp_path):
     options = "masked='train', tau=0.5"
     cfg = child(tmp_path, TOY.format('finetune-20e'), options)

@@ -267,6 +267,10 @@ def test_the_report_of_what_is_finished(results):
     assert found[1]['difference']['is_shown']
     assert found[1]['values']['seed 2, draw 0'] == pytest.approx(93)
     assert (FOLDER / 'results.png').read_bytes()[1:4] == b'PNG'
+    against = replace(budget, against='mamp-union')
+    tables = results.write_report('small', against, cells, FOLDER)
+    assert '| model | difference from MAMP | on | fine-tuned,' in tables
+    assert '| MAMP transformer | none | - | **-2.0 ± 0.6** |' in tables
 
 
 def test_the_study_never_sees_test_data(results):

@@ -174,6 +174,24 @@ def test_rotation_is_one_rigid_turn_for_all():
     assert not np.allclose(before, after, atol=1e-3)
 
 
+def test_rotation_of_each_axis_has_its_own_limit():
+    before = sequence()['keypoint']
+    after = RandomRotate3D(max_angle=[0, 1.5, 0])(sequence())['keypoint']
+    np.testing.assert_allclose(after[..., 1], before[..., 1], atol=1e-6)
+    assert not np.allclose(after, before, atol=0.1)
+    turned = []
+    for angle in (0.3, (0.3, 0.3, 0.3)):
+        np.random.seed(0)
+        turned.append(RandomRotate3D(angle)(sequence())['keypoint'])
+    np.testing.assert_array_equal(*turned)
+
+
+@pytest.mark.parametrize('angle', [-0.1, 4, (0.3, 0.3), (0, float('nan'), 0)])
+def test_rotation_bad_angle(angle):
+    with pytest.raises(ValueError, match='max_angle=.*one for each of x, y'):
+        RandomRotate3D(angle)
+
+
 def test_rotation_refuses_2d():
     with pytest.raises(ValueError, match=r"'S001A001'.*\(2, 50, 25, 2\)"):
         RandomRotate3D()(sequence(channels=2))

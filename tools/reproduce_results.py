@@ -195,6 +195,7 @@ class Budget:
     data: tuple = KINECT
     rows: tuple = ROWS
     measures: tuple = MEASURES
+    against: str | None = None  # row that others are compared with
     seeds: tuple = (0, 1, 2)
     draws: int = 3  # of few labels, for each seed
     subjects: int | None = None  # of made data, which stands in for all
@@ -550,8 +551,9 @@ def collect(budget: Budget, cells: list[Cell], results: dict) -> list[dict]:
     """What there is of each measure of each row on each data set.
 
     Accuracies in percent, by seed and draw; their mean and standard error;
-    and the difference from the first row of that model, over the seeds and
-    draws that both have. The same of the mean of all data sets.
+    and the difference from the first row of that model, or from the row that
+    the budget names, over the seeds and draws that both have. The same of the
+    mean of all data sets.
     """
     from mamp_mmaction.evaluation.comparison import (
         estimate,
@@ -574,12 +576,18 @@ def collect(budget: Budget, cells: list[Cell], results: dict) -> list[dict]:
     for (data, row, step), values in found.items():
         measure = dict(data=data, row=row.name, measure=step, values=values)
         measure['top1'] = estimate(values.values())
-        reference = next(x for x in budget.rows if x.model == row.model)
+        reference = reference_row(budget, row.model)
         if row != reference:
             others = found.get((data, reference, step), {})
             measure['difference'] = paired_difference(values, others)
         measures.append(measure)
     return measures
+
+
+def reference_row(budget: Budget, model: str) -> Row:
+    """The row that others of a model are compared with."""
+    named = [row for row in budget.rows if row.name == budget.against]
+    return (named or [row for row in budget.rows if row.model == model])[0]
 
 
 def format_tables(budget: Budget, measures: list, costs: dict) -> str:
@@ -617,7 +625,7 @@ def tables_of(budget: Budget, measures: list, costs: dict) -> Iterator[str]:
         for step in budget.measures
         if any((row.name, step) in found for row in budget.rows)
     ]
-    reference = budget.rows[0].pretraining
+    reference = reference_row(budget, budget.rows[0].model).pretraining
     for key, title in (
         ('top1', 'pre-training'),
         ('difference', f'difference from {reference}'),
@@ -817,6 +825,11 @@ def parse_args(argv=None):
             choices=choices,
             help=f"{text} (default: the budget's)",
         )
+    parser.add_argument(
+        '--against',
+        metavar='ROW',
+        help='that others are compared with (default: the first of a model)',
+    )
     for name, count, text in (
         ('seeds', '+', "that everything is done with (default: the budget's)"),
         ('draws', None, "of few labels for each seed (default: the budget's)"),
@@ -836,6 +849,8 @@ def parse_args(argv=None):
     known = [row.name for row in BUDGETS[args.budget].rows]
     for name in set(args.rows or []) - set(known):
         parser.error(f'--rows: {name!r} is none of {", ".join(known)}')
+    if args.against not in (None, *(args.rows or known)):
+        parser.error(f'--against: {args.against!r} is none of the rows')
     return args
 
 
@@ -850,7 +865,7 @@ def reproduce(args: argparse.Namespace) -> None:
     budget = BUDGETS[args.budget]
     given = {
         key: tuple(x) if isinstance(x, list) else x
-        for key in ('data', 'measures', 'seeds', 'draws')
+        for key in ('data', 'measures', 'seeds', 'draws', 'against')
         if (x := getattr(args, key))
     }
     if args.rows:

@@ -44,14 +44,18 @@ class RandomRotate3D(ShownTransform):
         - keypoint
 
     Args:
-        max_angle (float): The angles about x, y and z are drawn from
-            U(-max_angle, max_angle), in radians. Defaults to 0.3.
+        max_angle (float | Sequence[float]): The angles about x, y and z are
+            drawn from U(-max_angle, max_angle), in radians; three numbers
+            are one for each. Defaults to 0.3.
     """
 
-    def __init__(self, max_angle: float = 0.3) -> None:
-        if not 0 <= max_angle <= np.pi:
+    def __init__(self, max_angle: float | Sequence[float] = 0.3) -> None:
+        angles = np.asarray(max_angle, dtype=float)
+        inside = ((angles >= 0) & (angles <= np.pi)).all()
+        if angles.shape not in ((), (3,)) or not inside:
             raise ValueError(
-                f'max_angle={max_angle} must be in [0, pi]: it is in radians.'
+                f'max_angle={max_angle} must be in [0, pi], in radians: one '
+                'number, or one for each of x, y and z.'
             )
         self.max_angle = max_angle
 
@@ -68,7 +72,8 @@ class RandomRotate3D(ShownTransform):
                 f'{sample_name(results)} has a keypoint of shape '
                 f'{keypoint.shape}: leave the rotation out of a 2D pipeline.'
             )
-        angles = np.random.uniform(-self.max_angle, self.max_angle, size=3)
+        limit = np.asarray(self.max_angle)
+        angles = np.random.uniform(-limit, limit, size=3)
         # One product for all; on a stack numpy makes one for each frame.
         matrix = np.ascontiguousarray(rotation_matrix(angles).T)
         rotated = keypoint.reshape(-1, 3) @ matrix
