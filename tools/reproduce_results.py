@@ -140,6 +140,7 @@ STUDY = (
     option('latent', 'fast, features of a teacher'),
     option('mask75', 'fast, three quarters masked'),
     option('recommended', 'the last and weighted: recommended'),
+    option('turned', 'recommended, turned more about the vertical axis'),
 )
 
 ALL, TENTH, FEW = 'all', '10 %', '3 a class'  # labels

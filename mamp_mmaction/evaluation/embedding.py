@@ -2,7 +2,6 @@
 
 import numpy as np
 
-METHODS = ('tsne', 'pca')
 # Components that t-SNE starts from, as is usual for wide features.
 COMPONENTS, PERPLEXITY = 50, 30
 
