@@ -117,7 +117,9 @@ def test_what_was_cut_off_goes_on(results, cell, monkeypatch):
     assert '--resume' not in calls[-1]
 
 
-@pytest.mark.parametrize('name', ['smoke', 'quick', 'small', 'study', 'full'])
+@pytest.mark.parametrize(
+    'name', ['smoke', 'quick', 'small', 'study', 'tuning', 'full']
+)
 def test_the_plan_holds_every_value_once(results, name):
     budget = results.BUDGETS[name]
     cells = results.plan(budget, Path('data'))
@@ -143,7 +145,8 @@ def test_the_plan_holds_every_value_once(results, name):
     for place, cell in enumerate(cells):
         assert cell.start is None or cell.start in names[:place]
         # Pre-trained weights are of the same row and seed.
-        own = cell.name.split('/')[:2]
+        seed, row = cell.name.split('/')[:2]
+        own = [seed, cell.row.encoder or row]
         assert not cell.start or cell.start.split('/')[:2] == own
 
 
@@ -156,6 +159,27 @@ def test_pretrainings_are_shared_as_far_as_they_can(results):
         for data in results.KINECT:
             wanted.append(f'seed0/{kind}-itself/{data}/encoder')
     assert encoders == [*wanted, 'seed0/stgcnpp-union/encoder']
+
+
+def test_ways_of_fine_tuning_differ_in_what_they_say(results):
+    """They start from one encoder, and have the same data."""
+    cells = results.plan(results.BUDGETS['tuning'], Path('data'))
+    assert sum(cell.step == 'encoder' for cell in cells) == 3  # seeds
+    assert {cell.start for cell in cells if cell.seed == 1} == {
+        None,
+        'seed1/recommended/encoder',
+    }
+    given = {
+        cell.row.name: cell.options
+        for cell in cells
+        if cell.seed == 2 and cell.name.endswith('nw-ucla/tuned-all')
+    }
+    same = given['recommended']
+    assert given['none'] == same
+    rate = {'optim_wrapper.optimizer.lr': '3e-4'}
+    assert given['rate'] == same | rate
+    assert given['paper'] == same | rate | given['drop'] | given['decay']
+    assert len({str(options) for options in given.values()}) == 5
 
 
 def test_all_rows_have_the_same_labels(results):

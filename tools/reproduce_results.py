@@ -20,8 +20,9 @@ share the work by `--seeds`, and one of them report it by `--merge`.
 Budgets: `quick` does some of it on made data, some minutes on two CPU cores;
 `small` does all of it on three data sets on such cores; `full` wants a GPU:
 the paper's model sizes and long schedules; `smoke` does all of `small` for a
-few steps on made data. `study` compares ways of pre-training without test
-data: performers of the training data are held out and tested on.
+few steps on made data. `study` compares ways of pre-training and `tuning` ways
+of fine-tuning; they use no test data: performers of the training data are held
+out and tested on.
 """
 
 import argparse
@@ -83,11 +84,26 @@ class Row:
     corpus: str | None = None  # that it is pre-trained on
     tuning: str = 'finetune'  # protocol of the config of the classifier
     probed: bool = True
+    encoder: str | None = None  # the row whose it takes (default: its own)
+    changes: tuple = ()  # that fine-tuning makes to its config
 
 
 def option(name: str, title: str) -> Row:
     """A row of the study: a pre-training of its own on the union."""
     return Row(name, 'mamp', title, f'pretrain-{name}', UNION)
+
+
+def fine_tuning(name: str, title: str, *changes: str) -> Row:
+    """A row of the study of fine-tuning, from one encoder for all."""
+    return Row(
+        name,
+        'mamp',
+        title,
+        'pretrain-recommended',
+        UNION,
+        encoder='recommended',
+        changes=tuple(tuple(change.split('=')) for change in changes),
+    )
 
 
 # In the order of work. The first of a model is what the others of that model
@@ -141,6 +157,20 @@ STUDY = (
     option('mask75', 'fast, three quarters masked'),
     option('recommended', 'the last and weighted: recommended'),
     option('turned', 'recommended, turned more about the vertical axis'),
+)
+
+
+# What fine-tuning may change; all three together are the paper's.
+RATE = 'optim_wrapper.optimizer.lr=3e-4'
+DECAY = 'optim_wrapper.paramwise_cfg.layer_decay=0.8'
+DROP_PATH = 'model.backbone.drop_path_rate=0.3'
+TUNING = (
+    Row('none', 'mamp', 'none', tuning='scratch'),
+    fine_tuning('recommended', 'recommended'),
+    fine_tuning('decay', 'recommended, layer decay 0.8', DECAY),
+    fine_tuning('rate', 'recommended, a rate of 3e-4', RATE),
+    fine_tuning('drop', 'recommended, drop path 0.3', DROP_PATH),
+    fine_tuning('paper', 'recommended, all three', RATE, DECAY, DROP_PATH),
 )
 
 ALL, TENTH, FEW = 'all', '10 %', '3 a class'  # labels
@@ -241,6 +271,13 @@ BUDGETS = dict(
         held_out=True,
         speeds=SPEEDS,
     ),
+    tuning=Budget(
+        stretch=0.7,
+        measures=('tuned-all',),
+        rows=TUNING,
+        held_out=True,
+        speeds=SPEEDS,
+    ),
     full=Budget(stretch=4, transformer=(256, 8, 5), base_channels=64),
 )
 
@@ -290,9 +327,9 @@ def _cell(budget, folder, seed, row, step, draw, data) -> Cell | None:
     pretrains, tunes = work == 'pretrain', work == 'tune'
     if not (row.protocol if pretrains else tunes or row.probed):
         return None
-    of_row = f'seed{seed}/{row.name}'
-    here = f'{of_row}/{data}'
-    encoder = f'{of_row if row.corpus == UNION else here}/encoder'
+    place = '' if row.corpus == UNION else f'/{data}'
+    encoder = f'seed{seed}/{row.encoder or row.name}{place}/encoder'
+    here = f'seed{seed}/{row.name}/{data}'
     name, start = f'{here}/{step}', encoder if row.protocol else None
     if pretrains:
         name, start = encoder, None
@@ -325,6 +362,8 @@ def _cell(budget, folder, seed, row, step, draw, data) -> Cell | None:
         options['train_dataloader.dataset.label_ratio'] = 1.0
     if pretrains:
         epochs = round(epochs * budget.stretch)
+    else:
+        options |= dict(row.changes)
     epochs = budget.epochs or epochs
     if pretrains or tunes:
         options |= {
