@@ -74,7 +74,8 @@ def attribute_answer(
 
     with evaluating(model):
         with torch.no_grad():
-            before, after = scores(torch.stack([0 * inputs, inputs]))
+            # At zero, but so that what moves most is still told.
+            before, after = scores(torch.stack([1e-6 * inputs, inputs]))
         answer = int(after.argmax())
         found = integrated_gradients(lambda x: scores(x)[:, answer], inputs)
     return Attribution(

@@ -13,7 +13,7 @@ from .layers import (
     transformer_blocks,
 )
 from .state_dict_checks import StateDictChecksMixin
-from .visible_tokens import gather_tokens, scatter_tokens
+from .visible_tokens import gather_tokens
 
 ATTENTIONS = dict(self=Attention, cross=CrossAttention)
 # A weight that only the blocks of one kind have.
@@ -146,7 +146,9 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
         position = position.flatten(1, 2)  # (1, L, D)
         if wanted is None and self.attention == 'self':
             masked = self.mask_token.expand(len(latent), self.num_tokens, -1)
-            tokens = scatter_tokens(masked, latent, visible)  # (B, L, D)
+            place = visible[:, :, None].expand_as(latent)
+            latent = latent.to(masked.dtype)  # of AMP
+            tokens = masked.scatter(1, place, latent)  # (B, L, D)
             return self.pred(self.norm(self.blocks(tokens + position)))
 
         latent = latent + gather_tokens(position, visible)

@@ -112,9 +112,11 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
             torch.Tensor: Features of shape (N, M, D, T / u, V), or with
             ``keep_ratio`` that share of T / u, in order of time.
         """
-        # Else what is computed depends on the data.
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if self.training or not self.distinct_persons or traced:
+        # Else what is computed depends on the data, and of equal persons one
+        # would get all of the gradient.
+        whole = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        whole |= self.training or x.requires_grad or not self.distinct_persons
+        if whole:
             tokens = self._encode_kept(x.flatten(0, 1))  # (N * M, L, D)
         else:
             first, place = distinct_persons(x)

@@ -115,6 +115,7 @@ def most_moving_index(
         joint, which is ``place % V`` as always.
     """
     V = keypoint.shape[2]
+    keypoint = keypoint.detach()  # places have no gradient
     motion = motion_intensity(keypoint, t_patch_size, num_coords)
     motion = motion.unflatten(1, (-1, V))  # (B, T / u, V)
     kept = motion.topk(segments, dim=1).indices.sort(dim=1).values
@@ -134,20 +135,3 @@ def gather_tokens(tokens: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     D = tokens.shape[2]
     tokens = tokens.expand(index.shape[0], -1, -1)
     return tokens.gather(1, index[:, :, None].expand(-1, -1, D))
-
-
-def scatter_tokens(
-    background: torch.Tensor, tokens: torch.Tensor, index: torch.Tensor
-) -> torch.Tensor:
-    """Put tokens back to their places on a background.
-
-    Args:
-        background (torch.Tensor): Shape (B, L, D).
-        tokens (torch.Tensor): Shape (B, K, D).
-        index (torch.Tensor): Long, (B, K).
-
-    Returns:
-        torch.Tensor: Shape (B, L, D).
-    """
-    index = index[:, :, None].expand(-1, -1, tokens.shape[2])
-    return background.scatter(1, index, tokens.to(background.dtype))
