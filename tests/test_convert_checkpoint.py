@@ -220,3 +220,12 @@ def test_a_layout_of_ones_own_is_given_by_a_file(tmp_path, main):
         small.backbone.spatial_embed,
         model.backbone.spatial_embed[:, :, [11, 7, 3]],
     )
+
+
+def test_widths_that_are_no_multiple():
+    """A block's hidden width is rounded down from its share of the width."""
+    width, hidden = 304, 810
+    small = dict(embed_dims=width, mlp_ratio=8 / 3, num_heads=8)
+    state = mamp(encoder(**small)).state_dict()
+    assert state['backbone.blocks.0.mlp.fc1.weight'].shape[0] == hidden
+    assert to_reference(state).keys()

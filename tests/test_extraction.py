@@ -365,7 +365,7 @@ NO_JOINT = 'val_dataloader.dataset.pipeline.0.center_joint=30'
     [
         ('does not exist', 'absent.pth', []),
         ('text.pth cannot be read', 'text.pth', []),
-        ('wide.pth: .* does not fit .* 32', 'wide.pth', []),
+        ('wide.pth: does not fit .* 32', 'wide.pth', []),
         ('empty.pth', 'empty.pth', []),
         ("no split 'mine'", 'none', ['val_dataloader.dataset.split=mine']),
         ('Unheard', 'none', ['model.backbone.type=Unheard']),

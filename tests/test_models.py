@@ -571,6 +571,15 @@ def test_a_head_with_other_classes_starts_anew(make, layer, monkeypatch):
     assert 'has 6 classes, this head 4' in text
 
 
+def test_a_head_of_another_size_is_refused():
+    """Not left at random, with a warning."""
+    state = recogniser(finetune_head(6)).state_dict()
+    head = dict(finetune_head(6), hidden_dims=9)
+    message = 'not fit this MAMPFinetuneHead: cls_head.fc1.weight: .* instead'
+    with pytest.raises(ValueError, match=message):
+        load_state_dict(recogniser(head), state)
+
+
 # Bad input -------------------------------------------------------------------
 
 

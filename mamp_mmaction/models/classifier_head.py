@@ -6,6 +6,7 @@ from mmaction.utils import SampleList
 from mmengine.logging import print_log
 
 from ..datasets.sample_name import sample_name
+from .state_dict_checks import misfits, some_of
 
 
 class ClassifierHead(BaseHead):
@@ -86,5 +87,15 @@ class ClassifierHead(BaseHead):
                 'own initialisation.',
                 logger='current',
                 level=logging.WARNING,
+            )
+        # Of other shapes mmengine would only warn, and leave them as they are.
+        own = {prefix + key: x for key, x in self.state_dict().items()}
+        found = {key: state_dict[key] for key in own if key in state_dict}
+        problems = misfits(found, {key: own[key] for key in found})
+        if problems:
+            raise ValueError(
+                f'The checkpoint does not fit this {type(self).__name__}: '
+                f'{some_of(problems)}. Build the head with the arguments '
+                'that the checkpoint was trained with.'
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -198,7 +198,8 @@ def _build(
         embed_dims=D,
         depth=depth('backbone'),
         num_heads=1,  # no weight depends on it
-        mlp_ratio=size('backbone.blocks.0.mlp.fc1.weight', 0) / D,
+        # Half a channel more, as the block rounds down.
+        mlp_ratio=(size('backbone.blocks.0.mlp.fc1.weight', 0) + 0.5) / D,
         num_frames=size('backbone.temporal_embed', 1) * t_patch_size,
         num_joints=num_joints,
         t_patch_size=t_patch_size,

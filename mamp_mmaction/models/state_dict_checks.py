@@ -90,6 +90,7 @@ def load_weights(
         module.load_state_dict(weights, strict=False)
     except (RuntimeError, ValueError) as error:
         reason = ' '.join(str(error).split())
+        reason = reason.removeprefix('The checkpoint ')
         raise ValueError(f'{where}: {reason}') from error
     own = module.state_dict()
     parts = {key.split('.')[0] for key in own}
