@@ -32,7 +32,14 @@ SETTINGS = (
     *('find_unused_parameters', 'model_wrapper_cfg', 'gpu_ids'),
     'begin_from',  # what the launcher makes of load_from beside --resume
 )
-CHANNELS = ('xyz', 'xyz+score', 'xy', 'xy+score')
+CONFIG_FILES = ('.py', '.yml', '.yaml', '.json')
+COUNTS = ('num_classes', 'num_frames', 'num_person', 'min_crop_frames', 'tube')
+WORDS = dict(
+    channels=('xyz', 'xyz+score', 'xy', 'xy+score'),
+    fill=('zero', 'loop'),
+    center=(True, False),
+    masked=(True, False, 'train'),
+)
 
 
 @dataclass(frozen=True)
@@ -101,9 +108,21 @@ class DatasetOptions:
     imports: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if self.channels not in (None, *CHANNELS):
+        for key in COUNTS:
+            value = getattr(self, key)
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(
+                    f'{key}={value!r}: expected an integer of 1 or more.'
+                )
+        for key, known in WORDS.items():
+            if getattr(self, key) not in (None, *known):
+                raise ValueError(
+                    f'{key}={getattr(self, key)!r} is none of {known}.'
+                )
+        if isinstance(self.imports, str):
             raise ValueError(
-                f'channels={self.channels!r} is none of {CHANNELS}.'
+                f'imports={self.imports!r}: expected a list of modules, such '
+                f'as [{self.imports!r}].'
             )
         limb = self.part == 'limb'
         if self.layout is None and (self.stream or self.center or limb):
@@ -290,7 +309,7 @@ def _set_loader(
         elif part == 'train':
             step = turn[0] if turn else dict(type='RandomRotate3D')
             _insert(pipeline, step, 'FormatGCNInput')
-        if data.channels == 'xy':
+        if not data.channels.endswith('+score'):
             _insert(pipeline, dict(type='DropScore'), 'FormatGCNInput')
     if data.stream is not None:
         _drop(pipeline, 'SkeletonStream')
@@ -375,6 +394,8 @@ def _fit_model(
     for key in ('head', 'motion_head'):
         if key in model:
             _set_num_coords(model[key], data)
+    if backbone.type == 'MAMPTransformer':
+        _set_num_coords(backbone, data)
     if 'cls_head' in model:
         model.cls_head.update(_given(num_classes=data.num_classes))
         if model.cls_head.type == 'MAMPFinetuneHead' and layout is not None:
@@ -382,7 +403,7 @@ def _fit_model(
 
 
 def _set_num_coords(module: ConfigDict, data: DatasetOptions) -> None:
-    """Tell a mask or head that not all channels are coordinates."""
+    """Tell a component that not all channels are coordinates."""
     if data.channels is None:
         return
     module.pop('num_coords', None)
@@ -484,7 +505,10 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
 
     Raises:
         OSError: There is no such file.
+        ValueError: It is no config by its name.
     """
+    if Path(path).suffix not in CONFIG_FILES:
+        raise ValueError(f'{path} is no config, expected a .py file.')
     # The toolbox's engine too, whose initialisers some of its models name.
     register_all_modules(init_default_scope=False)
     cfg = Config.fromfile(find_config(str(path)))

@@ -210,6 +210,17 @@ def test_samples_of_the_toolbox_configs(bench, name, monkeypatch):
     assert shapes == list(ZOO_CONFIGS[name])
 
 
+@pytest.mark.parametrize(
+    'protocol', ['4xb32-pretrain-400e', '2xb128-linear-100e']
+)
+def test_samples_of_the_projects_2d_configs(protocol):
+    name = f'mamp/ntu60/mamp_{protocol}_ntu60-xsub-keypoint-2d.py'
+    cfg = load_config(f'mamp_mmaction::{name}')
+    model = MODELS.build(cfg.model)
+    (sample,) = make_samples(cfg, model, 1, training=True)
+    assert sample['inputs'].shape == (1, 2, 120, 17, 3)
+
+
 def pipeline_config(*pipeline):
     pipeline = [*pipeline, dict(type='PackActionInputs')]
     dataset = dict(type='RepeatDataset', dataset=dict(pipeline=pipeline))

@@ -308,16 +308,15 @@ def check_model(model, named):
     backbone = dict(model.backbone)
     assert backbone.pop('drop_path_rate', 0) == drop_path
     # All else is the default, which test_metafiles.py holds to the paper.
+    coords = dict(num_coords=2) if named['dims'] == '2' else {}
     assert backbone == dict(
-        type='MAMPTransformer', num_frames=120, num_joints=joints
+        type='MAMPTransformer', num_frames=120, num_joints=joints, **coords
     )
     if named['protocol'] in ('pretrain', 'mae'):
         assert model.type == 'MAMP'
         assert model.neck.get('depth', 5) == decoder
         target = 'motion' if named['protocol'] == 'pretrain' else 'joint'
-        head = dict(type='MotionPredictionHead', target=target)
-        if named['dims'] == '2':
-            head['num_coords'] = 2
+        head = dict(type='MotionPredictionHead', target=target, **coords)
         assert model.head == head
     else:
         assert model.type == 'RecognizerGCN'
@@ -872,6 +871,11 @@ TWO = [
         ("anfile='x.pkl'", "no option 'anfile'.*ann_file"),
         ("layout='ntu'", "layout 'ntu' is unknown"),
         ("channels='xyc'", "channels='xyc' is none of"),
+        ("fill='loops'", "fill='loops' is none of .*'loop'"),
+        ("masked='yes'", "masked='yes' is none of"),
+        ("num_classes='5'", "num_classes='5': expected an integer of 1"),
+        ('num_person=0', 'num_person=0: expected an integer of 1'),
+        ("imports='mine'", r"a list of modules, such as \['mine'\]"),
         ("stored_layout='coco'", "stored_layout='coco' needs `layout`"),
         ("union=[dict(ann_file='x')]", 'expected a dict of ann_file, stored_'),
         (f"union={TWO}, split='xsub'", 'split stands beside union'),
@@ -907,7 +911,7 @@ def test_from_3d_to_2d_and_back(tmp_path):
     assert 'num_coords' not in cfg.model.head
     back = child(tmp_path, './two.py', "channels='xyz'")
     assert back.model.pop('backbone').pop('in_channels') == 3
-    expected = child(tmp_path, three, '')
+    expected = child(tmp_path, three, "channels='xyz'")
     assert back.train_dataloader == expected.train_dataloader
     assert back.model.head == expected.model.head
 
@@ -917,6 +921,7 @@ def test_limits_of_the_rotation(tmp_path):
     turned = tmp_path / 'turned.py'
     turned.write_text(CHILD.format(base=three, options='max_angle=(0, 1, 0)'))
     cfg = child(tmp_path, './turned.py', "channels='xyz+score'")
+    assert cfg.model.backbone.num_coords == 3  # a confidence does not move
     assert steps(cfg.train_dataloader)['RandomRotate3D'].max_angle == (0, 1, 0)
     assert 'RandomRotate3D' not in steps(cfg.val_dataloader)
     with pytest.raises(ValueError, match='no RandomRotate3D in the inherited'):

@@ -7,6 +7,7 @@ from mmaction.registry import TRANSFORMS
 
 # What tells that a pipeline takes positions in an image, with confidences.
 IMAGE_TRANSFORMS = {
+    'ScaleToImage',
     'PreNormalize2D',
     'PoseCompact',
     'DecompressPose',
