@@ -15,6 +15,7 @@ from mmaction.engine.hooks import VisualizationHook
 from mmaction.registry import MODELS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.dist import utils as dist_utils
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from processes import ROOT, free_port, run_python
 from small_models import linear_head
@@ -257,9 +258,16 @@ def test_skeletons_are_not_drawn_as_videos():
         (dict(type='MAMPDecodr'), KeyError, "did you mean 'MAMPDecoder'"),
     ],
 )
-def test_misspelt_words_of_a_config_are_corrected(config, error, message):
-    with pytest.raises(error, match=message):
-        MODELS.build(config)
+@pytest.mark.parametrize('registry', [MODELS, MODELS.root])
+def test_misspelt_words_of_a_config_are_corrected(
+    registry, config, error, message
+):
+    """Also where mmengine's registry is asked, as its runner does."""
+    with (
+        DefaultScope.overwrite_default_scope('mmaction'),
+        pytest.raises(error, match=message),
+    ):
+        registry.build(config)
 
 
 def test_posec3ds_pipeline_runs():

@@ -58,7 +58,9 @@ def _build_or_suggest(self, cfg, *args, **kwargs):
     try:
         return _build(self, cfg, *args, **kwargs)
     except (TypeError, KeyError) as error:
-        advice = _advice(self, cfg, str(error))
+        # Where mmengine's own registry is asked, the toolbox's has found it.
+        with self.switch_scope_and_registry(None) as registry:
+            advice = _advice(registry, cfg, str(error))
         if advice is None:
             raise
         raise type(error)(advice) from None
@@ -81,6 +83,8 @@ def _advice(registry, cfg, message):
     if not found or found[1] not in cfg:
         return None
     component = registry.get(kind) if isinstance(kind, str) else kind
+    if component is None:
+        return None
     others = _arguments(component) - {*cfg}
     close = difflib.get_close_matches(found[1], others, n=1)
     return f'{component.__name__} has no argument {found[1]!r}: ' + (
