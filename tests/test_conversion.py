@@ -63,7 +63,8 @@ def test_files_become_samples_splits_and_a_summary(files, num_workers, capsys):
     assert f'{"frames read":<20}  44\n' in printed.out
     assert f'{"left out, broken":<20}  0\n' in printed.out
     assert printed.err.splitlines() == [
-        f'left out, odd: s{i}' for i in (7, 5, 3, 1)
+        *(f'left out, odd: s{i}' for i in (7, 5, 3, 1)),
+        "warning: 4 classes have no sequence in half_train, the first is 'b'",
     ]
 
 
@@ -126,11 +127,13 @@ def test_empty_or_missing_file_is_broken(files, capsys):
 def test_place_to_write_to_is_checked_before_the_work(files, tmp_path):
     in_train = {'half': lambda name: True}
     (tmp_path / 'file').write_text('')
-    for out, error in (
-        (tmp_path / 'out.npz', ValueError),
-        (tmp_path / 'file' / 'out.pkl', OSError),
+    (tmp_path / 'folder.pkl').mkdir()
+    for out, error, message in (
+        (tmp_path / 'out.npz', ValueError, 'the name of a .pkl'),
+        (tmp_path / 'file' / 'out.pkl', OSError, 'written: .*file/out.pkl'),
+        (tmp_path / 'folder.pkl', OSError, 'Is a directory: .*/folder.pkl'),
     ):
-        with pytest.raises(error):
+        with pytest.raises(error, match=message):
             convert(pytest.fail, files, out, 'abcdefgh', in_train, 1)
 
 

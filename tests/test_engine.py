@@ -74,6 +74,11 @@ def test_learning_rate_at_every_iteration(recipe, per_epoch):
         assert scaled == pytest.approx(expected * 0.8**5, **exact)
 
 
+def test_epochs_without_a_batch_are_explained():
+    with pytest.raises(ValueError, match='smaller than .*batch_size, and dro'):
+        learning_rates(NOTHING, per_epoch=0)
+
+
 def test_scaling_the_learning_rate_scales_the_curve():
     """As --auto-scale-lr does, after the optimizer was built."""
     optim = optimizer(1e-3)

@@ -189,7 +189,7 @@ def test_persons_and_frames_of_a_csv(convert, tmp_path):
         (['a,x', 'b,y,z'], (), 'line 3: has 3 columns, the header has 2'),
         (['a,1', 'b,99999'], (), 'label 99999 is too large'),
         (['a,0.0', 'b,1.0'], (), "a has the label '0.0': expected names"),
-        (['a,-1', 'b,1'], (), "a has the label '-1': expected names"),
+        (['a,1', 'b,-1'], (), "b has the label '-1': expected names"),
         (['a,wave', 'b,1'], (), "b has the label '1': expected names"),
         ([], (), 'labels.csv: has no rows'),
         (None, ('--split-column=fold',), "'fold'; its columns are file, lab"),
@@ -198,12 +198,12 @@ def test_persons_and_frames_of_a_csv(convert, tmp_path):
         (None, ('--layout=unseen',), "layout 'unseen' is unknown"),
         (None, ('--layout=no.py',), 'no.py'),
         (None, ('--channels=xy',), 'is in 2D: give --image-size'),
-        (None, ('--layout=mediapipe',), 'say --channels xyz or'),
+        (None, ('--layout=mediapipe',), 'if they are x, y and a score, give'),
         (None, ('--layout=h36m', '--strict'), r"20 .* layout 'h36m' has 17"),
         (
             None,
             ('--channels=xyz+score', '--strict'),
-            r'\(1, 4, 20, 3\) has 3 numbers a joint, expected 4',
+            'has 3 numbers a joint, a keypoint_score included, expected 4',
         ),
     ],
 )

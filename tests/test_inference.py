@@ -255,6 +255,23 @@ def test_broken_arrays_are_refused(files, change, message):
         inferencer(change(body()))
 
 
+def test_pixels_are_no_input_of_a_model_that_trained_in_3d():
+    """Even where x, y and a score are as many numbers."""
+    rotated = dict(type='RandomRotate3D')
+    loader = dict(dataset=dict(pipeline=[rotated, *steps()]))
+    inferencer = SkeletonInferencer(
+        *write_model(
+            model_of('transformer', 'nturgb+d'),
+            steps(),
+            train_dataloader=loader,
+        )
+    )
+    np.save('a.npy', body())
+    assert inferencer('a.npy')['predictions']
+    with pytest.raises(ValueError, match='2 coordinates.*takes 3.*image-size'):
+        inferencer('a.npy', image_size=(640, 480))
+
+
 def test_one_frame_and_other_units_where_asked_for(files):
     inferencer = SkeletonInferencer(*files, check_units=False)
     for values in (body(frames=1), 1000 * body()):

@@ -201,6 +201,15 @@ def test_dropped_persons_are_warned_of(build, data, logged):
     )
 
 
+def test_another_number_of_classes_is_warned_of(build, data, logged):
+    data['classes'] = ['sit', 'stand', 'wave', 'nod', 'rest']
+    build(data, num_classes=5)
+    assert not logged
+    build(data, num_classes=6)
+    (text,) = logged
+    assert 'names 5 classes, but num_classes=6' in text
+
+
 def test_unlabelled_samples_may_stay(build, data):
     options = dict(split='xsub_train', label_ratio=0.2, label_seed=3)
     drawn = build(data, **options)

@@ -285,11 +285,13 @@ def run(args) -> None:
     """Load the model, and recognise."""
     from mamp_mmaction.inference import SkeletonInferencer, find_recordings
     from mamp_mmaction.utils.animation import check_animation_path
+    from mamp_mmaction.utils.atomic import check_writable
 
     files = find_recordings(args.input)
     for path in args.out:
         if path.suffix not in ('.csv', '.png'):
             check_animation_path(path)
+        check_writable(path)
     classes = args.classes
     if classes:
         classes = classes.read_text(encoding='utf-8').strip().splitlines()

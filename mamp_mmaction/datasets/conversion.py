@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..utils import available_cores
+from ..utils.atomic import check_writable
 from .annotation_file import check_annotation, summarise, write_annotations
 from .progress import track
 from .sample_name import sample_name
@@ -84,7 +85,7 @@ def convert(
     # Hours may pass before it is written.
     if Path(out).suffix != '.pkl':
         raise ValueError(f'{out}: expected the name of a .pkl file.')
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
     contents, broken = read_files(read, files, num_workers, strict)
     messages = [
         message for content in contents for message in content.left_out
@@ -107,6 +108,16 @@ def convert(
     }
     write_annotations(out, split, annotations, classes)
     print(summarise(split, annotations))
+    labels = {a['frame_dir']: int(a['label']) for a in annotations}
+    for part in split:
+        here = {labels[name] for name in split[part]}
+        lacking = sorted({*labels.values()} - here)
+        if lacking and part.endswith('train'):
+            print(
+                f'warning: {len(lacking)} classes have no sequence in {part}, '
+                f'the first is {classes[lacking[0]]!r}',
+                file=sys.stderr,
+            )
     counts = Counter({'left out, broken': len(broken)})
     for content in contents:
         counts.update(content.counts)

@@ -114,6 +114,11 @@ class SkeletonDataset(PoseDataset):
         if classes:
             # What the config says about the data set comes first.
             self._metainfo.setdefault('classes', tuple(classes))
+            if self.num_classes not in (None, len(classes)):
+                self._warn(
+                    f'names {len(classes)} classes, but num_classes='
+                    f'{self.num_classes}: is it the right number?'
+                )
         for index, sample in enumerate(samples):
             self._check_sample(sample, self._where(sample, index))
         if 'skeleton' not in self.data_prefix:

@@ -92,12 +92,18 @@ class WarmupCosineLR(_ParamScheduler):
         Returns:
             WarmupCosineLR: The schedule in iterations.
         """
+        if epoch_length == 0:
+            raise ValueError(
+                'an epoch has no batch: the training set is smaller than '
+                'train_dataloader.batch_size, and drop_last=True leaves it '
+                'out. Set a smaller batch_size, such as '
+                'train_dataloader=dict(batch_size=8) in the config.'
+            )
         if not by_epoch or not epoch_length:
             raise ValueError(
                 'Converting WarmupCosineLR to iterations needs by_epoch=True '
                 f'and a positive epoch_length, got by_epoch={by_epoch}, '
-                f'epoch_length={epoch_length}. (It is 0 where the training '
-                'set is smaller than a batch.)'
+                f'epoch_length={epoch_length}.'
             )
         return cls(
             *args,

@@ -17,7 +17,7 @@ from mmengine.registry import init_default_scope
 from ..config import load_config
 from ..datasets.annotation_file import MAX_BODY, MIN_BODY, body_size
 from ..datasets.class_names import CLASS_NAMES
-from ..datasets.made_samples import find_dataset
+from ..datasets.made_samples import IMAGE_TRANSFORMS, find_dataset
 from ..datasets.transforms import MapJoints
 from ..layouts import get_layout, load_layout
 from ..models.state_dict_checks import load_weights
@@ -26,8 +26,7 @@ from ..utils.pictures import is_image
 from .model_joints import ModelJoints
 from .recordings import Recording, as_recording, read_recordings
 
-# Steps that only 2D, or only 3D, skeletons pass.
-IMAGE_STEPS = {'ScaleToImage', 'PreNormalize2D', 'GeneratePoseTarget'}
+# Steps that only skeletons in 3D pass.
 SPACE_STEPS = {'PreNormalize3D', 'RandomRotate3D'}
 
 
@@ -108,6 +107,10 @@ class SkeletonInferencer(BaseInferencer):
         pipeline = find_dataset(self.cfg, 'test_dataloader').pipeline
         self._steps = {step['type'] for step in pipeline}
         self.joints = ModelJoints.of_config(self.cfg, pipeline)
+        # Training alone rotates, which tells that all of it is in 3D.
+        if self.cfg.get('train_dataloader'):
+            pipeline = find_dataset(self.cfg, 'train_dataloader').pipeline
+            self._steps |= SPACE_STEPS & {step['type'] for step in pipeline}
 
     # What BaseInferencer leaves to its subclasses
 
@@ -352,11 +355,12 @@ class SkeletonInferencer(BaseInferencer):
         """
         self.joints.mapping(recording)
         keypoint, where = recording.sample['keypoint'], recording.where
-        for expected, wanted in ((2, IMAGE_STEPS), (3, SPACE_STEPS)):
+        for expected, wanted in ((2, IMAGE_TRANSFORMS), (3, SPACE_STEPS)):
             if keypoint.shape[3] != expected and self._steps & wanted:
                 raise ValueError(
                     f'{where} has {keypoint.shape[3]} coordinates a joint, '
-                    f'but the model takes {expected}.'
+                    f'but the model takes {expected}. With --image-size W H '
+                    'an array is x, y and perhaps a score; without, x, y, z.'
                 )
         name = recording.layout
         size = body_size(keypoint)

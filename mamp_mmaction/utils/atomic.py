@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +29,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         OSError: The folder cannot be made, or the file not written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(_TEMPORARY.format(os.getpid(), path.name))
+    temporary = check_writable(path)
     try:
         yield temporary
         with open(temporary, 'rb') as file:
@@ -38,6 +38,32 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> Path:
+    """Check that a file can be written, before the work for it begins.
+
+    Args:
+        path (str | Path): The file. Missing folders are made.
+
+    Returns:
+        Path: The name that it has while it is written.
+
+    Raises:
+        OSError: It is a folder, or its folder cannot be made or written to.
+    """
+    path = Path(path)
+    temporary = path.with_name(_TEMPORARY.format(os.getpid(), path.name))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        reason = f'cannot be written: {error.strerror}'
+        raise OSError(error.errno, reason, str(path)) from error
+    return temporary
 
 
 def remove_leftovers(folder: str | Path, name: str) -> None:

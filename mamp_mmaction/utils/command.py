@@ -11,7 +11,8 @@ def errors_as_one_line() -> Iterator[None]:
 
     Faults of input are ``ValueError``, ``OSError`` and the package's own
     ``CheckpointError``, whose messages say what was found and expected.
-    Anything else is a fault of the program and keeps its traceback.
+    Anything else is a fault of the program and keeps its traceback, but for
+    Ctrl-C.
 
     Raises:
         SystemExit: With the message, exit status 1.
@@ -25,3 +26,5 @@ def errors_as_one_line() -> Iterator[None]:
         if 'Original Traceback' in message:  # of a loader's process
             message = message.splitlines()[-1]
         sys.exit(f'error: {message}')
+    except KeyboardInterrupt:
+        sys.exit('stopped')

@@ -125,7 +125,8 @@ def number_labels(texts: dict[str, str]) -> tuple[dict[str, int], list[str]]:
                 f'{MOST_CLASSES}.'
             )
         return labels, [str(label) for label in range(most + 1)]
-    for name, text in texts.items():
+    # Of numbers and names, what is no integer from 0 is told first.
+    for name, text in sorted(texts.items(), key=lambda x: x[1].isdecimal()):
         if re.fullmatch(r'[-+]?\d+([.]\d*)?', text):
             raise ValueError(
                 f'{name} has the label {text!r}: expected names for all '

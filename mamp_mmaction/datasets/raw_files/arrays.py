@@ -65,9 +65,10 @@ def read_sequence(
             )
         if values.shape[3] != CHANNELS[channels]:
             raise ValueError(
-                f'{path}: the array of the shape {values.shape} has '
-                f'{values.shape[3]} numbers a joint, expected '
-                f'{CHANNELS[channels]} ({channels}).'
+                f'{path}: has {values.shape[3]} numbers a joint, a '
+                f'keypoint_score included, expected {CHANNELS[channels]} '
+                f'({channels}), as the first file has or as was said. All '
+                'files need the same.'
             )
     more = {}
     if channels.endswith('+score'):
@@ -251,7 +252,9 @@ def guess_channels(
     if shape[3] == 3 and layout and layout.name in IMAGE_LAYOUTS:
         raise ValueError(
             f'{path}: the array has 3 numbers a joint of layout '
-            f'{layout.name!r}: say --channels xyz or --channels xy+score.'
+            f'{layout.name!r}: if they are x, y and a score, give '
+            '--image-size W H; if x, y and z, convert it by from_arrays '
+            '--channels xyz.'
         )
     for channels, count in CHANNELS.items():
         if count == shape[3]:
