@@ -117,6 +117,22 @@ def test_the_teacher_waits_while_gradients_are_accumulated(hub):
     assert_close(trained(2, 2), trained(1, 4), rtol=1e-4, atol=1e-6)
 
 
+def test_the_teacher_sees_steps_of_fused_optimisers():
+    """They leave the versions of weights, and gradients may stay zeros."""
+    teachers = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        model = latent(momentum=0.5)
+        sgd = torch.optim.SGD(model.parameters(), lr=0.5, fused=fused)
+        for seed in range(3):
+            torch.manual_seed(seed)
+            model.parse_losses(model(*batch(), mode='loss'))[0].backward()
+            sgd.step()
+            sgd.zero_grad(set_to_none=False)
+        teachers.append(teacher_of(model))
+    assert_close(*teachers)
+
+
 def test_the_teacher_is_no_parameter():
     model, plain = latent(), mamp()
     names = [name for name, _ in model.named_parameters()]

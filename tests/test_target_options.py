@@ -210,3 +210,6 @@ def test_targets_that_do_not_fit():
     model = mamp(neck=dict(num_targets=2))
     with pytest.raises(ValueError, match='predicts 24 numbers .* has 12'):
         model(*data, mode='loss')
+    head = MotionPredictionHead(t_patch_size=1)
+    with pytest.raises(ValueError, match='patches of two numbers or more'):
+        head.target_patches(torch.randn(2, 8, 3, 1))

@@ -173,7 +173,7 @@ class Teacher(nn.Module):
         self.momentum = momentum
         self.encoder = frozen_copy(encoder)
         self._is_loaded = False
-        self._seen = None  # version of the encoder's weights
+        self._seen = None, None  # of the encoder: version, last weight
 
     def train(self, mode: bool = True) -> 'Teacher':
         """Stay in eval mode, without drop path."""
@@ -237,9 +237,13 @@ class Teacher(nn.Module):
         The encoder then has gradients, but the weights of the last time.
         """
         params = list(encoder.parameters())
-        version = sum(param._version for param in params)
-        is_new, self._seen = version != self._seen, version
-        return not is_new and any(p.grad is not None for p in params)
+        # torch's fused optimisers do not count versions.
+        version, last = sum(p._version for p in params), params[-1].detach()
+        seen, before = self._seen
+        if seen == version and torch.equal(last, before.to(last)):
+            return any(p.grad is not None for p in params)
+        self._seen = version, last.clone()
+        return False
 
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args, **kwargs

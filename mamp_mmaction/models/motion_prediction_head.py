@@ -327,6 +327,12 @@ class MotionPredictionHead(BaseModule):
         Each (B, L, 1), or (B, L, u * C) of the clip.
         """
         if self.norm_target == 'patch':
+            if patches.shape[2] < 2:
+                raise ValueError(
+                    "norm_target='patch' needs patches of two numbers or "
+                    'more, but each has one: use a larger t_patch_size, or '
+                    "norm_target='clip'."
+                )
             var, mean = torch.var_mean(patches, dim=2, keepdim=True)
         else:
             clip = unpatchify(patches, self.t_patch_size, num_joints)
