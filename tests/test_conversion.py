@@ -186,3 +186,24 @@ def test_class_names_are_complete_and_differ():
     for names in CLASS_NAMES.values():
         assert len(set(names)) == len(names)
         assert all(name.strip() == name != '' for name in names)
+
+
+def read_pair(path):
+    """Six columns, of which all rows are a frame of two joints."""
+    values = parse_lines(path, read_lines(path), columns=6)
+    return RawFile(
+        [make_annotation(path.stem, 0, values.reshape(1, -1, 2, 3))]
+    )
+
+
+def test_a_file_in_another_unit_is_told(tmp_path, capsys):
+    for i, unit in enumerate([1, 1000, 1, 1 / 40, 1]):
+        np.savetxt(tmp_path / f's{i}.txt', unit * np.arange(12).reshape(2, 6))
+    files = find_files(tmp_path, '*.txt')
+    in_train = {'': lambda name: True}
+    convert(read_pair, files, tmp_path / 'out.pkl', 'a', in_train)
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings == [
+        'warning: in 1 of 5 sequences a body is 50 times larger or smaller '
+        'than usual (3), as if in another unit; the first is s1 (3000)'
+    ]

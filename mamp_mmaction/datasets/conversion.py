@@ -21,13 +21,20 @@ import numpy as np
 
 from ..utils import available_cores
 from ..utils.atomic import check_writable
-from .annotation_file import check_annotation, summarise, write_annotations
+from .annotation_file import (
+    body_size,
+    check_annotation,
+    summarise,
+    write_annotations,
+)
 from .progress import track
 from .sample_name import sample_name
 
 # Files that a worker fetches at once: enough to hide what a transfer costs,
 # few enough that the workers finish together.
 MAX_CHUNK = 32
+# Bodies this many times larger or smaller than usual are in another unit.
+OTHER_UNIT = 50
 
 
 @dataclass
@@ -118,6 +125,20 @@ def convert(
                 f'the first is {classes[lacking[0]]!r}',
                 file=sys.stderr,
             )
+    sizes = [body_size(a['keypoint']) for a in annotations]
+    usual = np.median(sizes)
+    other = [
+        f'{a["frame_dir"]} ({size:.4g})'
+        for a, size in zip(annotations, sizes)
+        if max(size, usual) > OTHER_UNIT * min(size, usual)
+    ]
+    if other:
+        print(
+            f'warning: in {len(other)} of {len(annotations)} sequences a body '
+            f'is {OTHER_UNIT} times larger or smaller than usual '
+            f'({usual:.4g}), as if in another unit; the first is {other[0]}',
+            file=sys.stderr,
+        )
     counts = Counter({'left out, broken': len(broken)})
     for content in contents:
         counts.update(content.counts)
