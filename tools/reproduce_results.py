@@ -120,6 +120,13 @@ ROWS = (
         UNION,
     ),
     Row(
+        'long-union',
+        'mamp',
+        'recommended, five times as long',
+        'pretrain-long',
+        UNION,
+    ),
+    Row(
         'recommended-itself',
         'mamp',
         'recommended',
@@ -156,6 +163,7 @@ STUDY = (
     option('latent', 'fast, features of a teacher'),
     option('mask75', 'fast, three quarters masked'),
     option('recommended', 'the last and weighted: recommended'),
+    option('long', 'recommended, five times as long'),
     option('turned', 'recommended, turned more about the vertical axis'),
 )
 
@@ -208,6 +216,7 @@ BUILDING = Lock()  # the random numbers of weights belong to one at a time
 SPEEDS = {
     ('mamp', 'pretrain'): 77,
     ('mamp', 'pretrain-recommended'): 160,
+    ('mamp', 'pretrain-long'): 160,
     ('mamp', 'tune'): 55,
     ('stgcnpp', 'pretrain'): 50,
     ('stgcnpp', 'tune'): 66,
