@@ -203,7 +203,7 @@ def test_persons_and_frames_of_a_csv(convert, tmp_path):
         (
             None,
             ('--channels=xyz+score', '--strict'),
-            'has 3 numbers a joint, a keypoint_score included, expected 4',
+            'has 3 numbers a joint, expected 4',
         ),
     ],
 )
@@ -213,6 +213,46 @@ def test_wrong_labels_and_options(convert, rows, options, message):
     write_labels(['a,x', 'b,y'] if rows is None else rows)
     with pytest.raises(SystemExit, match=f'error: .*{message}'):
         convert('--layout=nw_ucla', *options)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ((), r'xy\+score is in 2D: give --image-size'),
+        (
+            ('--channels=xyz', '--strict'),
+            r'has 2 numbers a joint and a keypoint_score, expected 3 \(xyz\)',
+        ),
+    ],
+)
+def test_a_score_is_no_third_coordinate(convert, options, message):
+    values = array(4, 20, 3)
+    np.savez(
+        'raw/a.npz', keypoint=values[..., :2], keypoint_score=values[..., 2]
+    )
+    write_labels(['a,x'])
+    with pytest.raises(SystemExit, match=message):
+        convert('--layout=nw_ucla', *options)
+    _, samples = convert('--layout=nw_ucla', '--image-size', '8', '6')
+    np.testing.assert_array_equal(samples['a']['keypoint'][0], values[..., :2])
+
+
+def test_rows_of_no_frame(convert, tmp_path, capsys):
+    names, values = get_layout('nw_ucla').joint_names, array(4, 20, 3)
+    path = tmp_path / 'raw' / 'a.csv'
+    write_csv(path, values, names, 'xyz')
+    lines = path.read_text().splitlines()
+    blank = ',' * lines[0].count(',')
+    path.write_text('\n'.join([lines[0], blank, '', ' ' + blank, *lines[1:]]))
+    write_labels(['a,x'])
+    _, samples = convert('--layout=nw_ucla')
+    np.testing.assert_array_equal(
+        samples['a']['keypoint'][0], [np.zeros((20, 3))] * 2 + [*values]
+    )
+    write_csv(path, values, names, 'xyz', dict(frame=[2, 'nan', 1, 0]))
+    with pytest.raises(SystemExit, match='no usable sequence'):
+        convert('--layout=nw_ucla')
+    assert 'a.csv, line 3: frame is nan' in capsys.readouterr().err
 
 
 def change_csv(before, after):

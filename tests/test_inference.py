@@ -382,7 +382,7 @@ def test_openpose_folder_keeps_persons_apart(tmp_path):
     left = rng.uniform(100, 200, size=(25, 2))
     persons = np.stack([left, left + [400, 0]])
     (tmp_path / 'clip').mkdir()
-    for t in range(6):
+    for t in range(12):
         people = [
             dict(
                 pose_keypoints_2d=np.c_[person + t, np.full(25, 0.9 - 0.1 * i)]
@@ -392,13 +392,13 @@ def test_openpose_folder_keeps_persons_apart(tmp_path):
             for i, person in enumerate(persons)
         ]
         people = people[:: (-1) ** t][: 1 if t == 4 else 2]
-        path = tmp_path / 'clip' / f'clip_{t:012}_keypoints.json'
+        path = tmp_path / 'clip' / f'clip_{t}_keypoints.json'
         path.write_text(json.dumps(dict(people=people)))
     (recording,) = read_recordings(tmp_path / 'clip', image_size=(640, 480))
     sample = recording.sample
     assert recording.layout == 'openpose25'
     assert sample['img_shape'] == (480, 640)
-    expected = persons[:, None] + np.arange(6)[:, None, None]
+    expected = persons[:, None] + np.arange(12)[:, None, None]
     expected[1, 4] = 0  # nobody else is seen in frame 4
     np.testing.assert_allclose(sample['keypoint'], expected, atol=1e-3)
     assert sample['keypoint_score'][1, 0, 0] == np.float32(0.8)

@@ -380,11 +380,14 @@ def test_what_does_not_fit_stops_or_is_cut(
         (dict(keypoint=np.full((1, 30, 25, 3), np.nan)), "'b'.*NaN"),
         (dict(frame_dir='a'), "more than once, the first is 'a'"),
         (dict(frame_dir='other'), "lists 1 samples without.* 'b'"),
+        (dict(filename='b'), r"'b' has the keys .* lacks \['frame_dir'\]"),
         (dict(one_hot_dtype='no type'), r"one_hot_dtype is \['no type'\]"),
     ],
 )
 def test_broken_annotation(tool, tmp_path, annotations, changes, message):
     annotations[1].update(changes)
+    if 'filename' in changes:
+        del annotations[1]['frame_dir']
     path = tmp_path / 'a.pkl'
     split = {'xsub_train': ['a', 'b'], 'xsub_val': ['c']}
     synthetic.write(path, dict(split=split, annotations=annotations))

@@ -368,6 +368,24 @@ def test_answers_are_explained_on_the_bodies(run, step):
     np.testing.assert_allclose(shape, scale * wanted, atol=1e-4)
 
 
+def test_samples_of_like_names_are_all_drawn(run):
+    model = write_config()
+    nn.init.zeros_(model.cls_head.fc.weight)
+    torch.save(dict(state_dict=model.state_dict()), 'weights.pth')
+    data = synthetic.data_set(size=3, train=0)
+    for i, sample in enumerate(data['annotations']):
+        sample.update(frame_dir='folder/' * 8 + f'S{i}', label=0)
+    data['split'] = dict(
+        xsub_val=[a['frame_dir'] for a in data['annotations']]
+    )
+    synthetic.write(Path('a.pkl'), data)
+    given = ('attribution', 'config.py', 'weights.pth', '--samples', '3')
+    figure, _ = run(*given, '--cfg-options', 'model_layout=nturgb+d')
+    titles = [axes.get_title(loc='left') for axes in figure.axes[:6:2]]
+    assert [title.split()[0][-2:] for title in titles] == ['S0', 'S1', 'S2']
+    assert 'left hand' in names(figure.axes[1].get_yticklabels())
+
+
 def synthetic_input():
     """What the config's pipeline makes of sample S007, and its joints."""
     cfg = Config.fromfile('config.py').test_dataloader.dataset

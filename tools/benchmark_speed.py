@@ -20,7 +20,6 @@ import argparse
 import json
 import math
 import os
-import pickle
 import tempfile
 import time
 from contextlib import nullcontext
@@ -78,6 +77,9 @@ def write_skeletons(path, args):
     """Write an annotation file of made skeletons, and return its path."""
     import numpy as np
 
+    from mamp_mmaction.datasets.annotation_file import write_annotations
+    from mamp_mmaction.datasets.conversion import make_annotation
+
     rng = np.random.default_rng(0)
     lengths = rng.lognormal(np.log(MEDIAN_FRAMES), FRAMES_SIGMA, args.samples)
     annotations = []
@@ -87,18 +89,11 @@ def write_skeletons(path, args):
         persons = 2 if singles[0] == singles[1] else 1
         steps = rng.normal(scale=0.02, size=(persons, frames, NUM_JOINTS, 3))
         start = rng.normal(size=(persons, 1, NUM_JOINTS, 3)) + CAMERA
-        keypoint = (start + steps.cumsum(axis=1)).astype(np.float32)
-        annotations.append(
-            dict(
-                frame_dir=f'sample{index}',
-                label=index % 60,
-                total_frames=int(frames),
-                keypoint=keypoint,
-            )
-        )
+        keypoint = start + steps.cumsum(axis=1)
+        name, label = f'sample{index}', index % 60
+        annotations.append(make_annotation(name, label, keypoint))
     names = [annotation['frame_dir'] for annotation in annotations]
-    data = dict(split=dict(train=names), annotations=annotations)
-    path.write_bytes(pickle.dumps(data))
+    write_annotations(path, dict(train=names), annotations)
     return str(path)
 
 

@@ -85,10 +85,10 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--classes',
-        type=Path,
-        metavar='FILE',
-        help='names of the classes, one a line (default: those in the '
-        'checkpoint or of the data set that the config names)',
+        metavar='NAME_OR_FILE',
+        help='names of the classes: a data set such as ntu60, or a file of '
+        'one a line (default: those in the checkpoint or of the data set that '
+        'the config names)',
     )
     parser.add_argument(
         '--any-units',
@@ -283,6 +283,7 @@ def recognise_many(inferencer, recordings: Iterator, args) -> tuple:
 
 def run(args) -> None:
     """Load the model, and recognise."""
+    from mamp_mmaction.datasets.class_names import read_class_names
     from mamp_mmaction.inference import SkeletonInferencer, find_recordings
     from mamp_mmaction.utils.animation import check_animation_path
     from mamp_mmaction.utils.atomic import check_writable
@@ -292,9 +293,7 @@ def run(args) -> None:
         if path.suffix not in ('.csv', '.png'):
             check_animation_path(path)
         check_writable(path)
-    classes = args.classes
-    if classes:
-        classes = classes.read_text(encoding='utf-8').strip().splitlines()
+    classes = args.classes and read_class_names(args.classes)
     inferencer = SkeletonInferencer(
         args.config,
         args.checkpoint,

@@ -104,8 +104,8 @@ def parse_args(argv=None):
         '--layout',
         metavar='NAME_OR_FILE',
         help='names of joints, and bones: a name of the layout table, or a '
-        'Python file that registers a layout (default: the only known layout '
-        'of as many joints; where there are several, none)',
+        "Python file that registers a layout (default: the config's, else the "
+        'only known layout of as many joints, if any)',
     )
     attribution.add_argument(
         '--cfg-options',
@@ -251,24 +251,25 @@ def attribution(args):
         dataset = split_dataloader(cfg, 'test').dataset
     except KeyError as error:  # mmengine's, of what is in no registry
         raise ValueError(error.args[0]) from error
-    samples, rows = {}, []
+    samples, rows = [], []
+    given = args.layout or cfg.get('model_layout')
     for place in choose_samples(dataset, args.samples):
         batch = model.data_preprocessor(
             pseudo_collate([dataset[place]]), training=False
         )
         found = attribute_answer(model, batch['inputs'][0])
         weights = found.contributions.numpy()
-        layout, _ = find_layout(args.layout, weights.shape[2])
+        layout, _ = find_layout(given, weights.shape[2])
         joints = layout.joint_names if layout else range(weights.shape[2])
         info = dataset.get_data_info(place)
-        name = info.get('frame_dir', info.get('filename'))
+        name = str(info.get('frame_dir', info.get('filename', place)))
         label = batch['data_samples'][0].get('gt_label')
         known = [found.answer, *([] if label is None else label.tolist())]
         classes = class_names(args.classes, max(known) + 1, args.config)
         answer = f'{classes[found.answer]} ({found.probability:.0%})'
         truth = ', '.join(classes[k] for k in known[1:]) or '-'
-        title = f'{name:.40}   answer: {answer}   true class: {truth}'
-        samples[title] = positions_seen(dataset, place), weights
+        title = f'{name[-40:]}   answer: {answer}   true class: {truth}'
+        samples.append((title, positions_seen(dataset, place), weights))
         shares = Counter(dict(zip(joints, weights.sum(axis=(0, 1)))))
         most = [f'{j} {x:+.2f}' for j, x in shares.most_common(3)]
         rise = f'{found.rise:+.2f} ({weights.sum():+.2f})'

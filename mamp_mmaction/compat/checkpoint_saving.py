@@ -51,12 +51,6 @@ def save_whole_checkpoint(
 ) -> None:
     """Save a checkpoint; mmengine's function, but there is no half of a file.
 
-    Args:
-        checkpoint (dict): What is saved.
-        filename (str): The file; those of cloud stores are mmengine's.
-        file_client_args (dict, optional): See mmengine. Defaults to None.
-        backend_args (dict, optional): See mmengine. Defaults to None.
-
     Raises:
         OSError: It cannot be written, as where the disk is full; what was
             there before is untouched.

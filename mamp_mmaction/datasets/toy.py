@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
+from scipy.spatial.transform import Rotation
 
 from ..layouts import get_layout, joint_indices
 from .class_names import CLASS_NAMES
@@ -275,14 +276,8 @@ PARENTS = _outward_from(JOINTS['spine_base'])
 
 def _rotation(axis: str, degrees: np.ndarray) -> np.ndarray:
     """Right-handed rotations (..., 3, 3) about one axis."""
-    i, j = {'x': (1, 2), 'y': (2, 0), 'z': (0, 1)}[axis]
-    angle = np.deg2rad(degrees)
-    matrix = np.zeros((*np.shape(angle), 3, 3))
-    matrix[..., range(3), range(3)] = 1
-    matrix[..., i, i] = matrix[..., j, j] = np.cos(angle)
-    matrix[..., j, i] = np.sin(angle)
-    matrix[..., i, j] = -np.sin(angle)
-    return matrix
+    angles = np.asarray(degrees)[..., None]
+    return Rotation.from_euler(axis, angles, degrees=True).as_matrix()
 
 
 def _bend(lean: np.ndarray, tilt: np.ndarray, turn: np.ndarray) -> np.ndarray:

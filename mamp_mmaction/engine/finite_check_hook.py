@@ -42,12 +42,6 @@ class FiniteCheckHook(Hook):
     ) -> None:
         """Check the loss.
 
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Index of the batch.
-            data_batch (dict, optional): The batch. Defaults to None.
-            outputs (dict, optional): The losses. Defaults to None.
-
         Raises:
             ValueError: If the loss is not finite; the samples of the batch
                 are named.
@@ -67,10 +61,6 @@ class FiniteCheckHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check the weights that are about to be saved.
-
-        Args:
-            runner (Runner): The runner.
-            checkpoint (dict): The checkpoint, with ``state_dict``.
 
         Raises:
             ValueError: If a parameter or buffer, which is named, is not

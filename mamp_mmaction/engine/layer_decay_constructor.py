@@ -13,11 +13,6 @@ EMBEDDINGS = ('patch_embed', 'spatial_embed', 'temporal_embed')
 def layer_index(name: str, depth: int) -> int:
     """Layer that a parameter of a recogniser belongs to.
 
-    Args:
-        name (str): Name of the parameter, such as
-            ``backbone.blocks.0.norm1.weight``.
-        depth (int): Blocks of the encoder.
-
     Returns:
         int: 0 for the encoder's embeddings, i + 1 for its block i, and
         depth + 1 for its last norm and everything outside.
@@ -76,13 +71,7 @@ class MAMPLayerDecayConstructor(DefaultOptimWrapperConstructor):
     def add_params(
         self, params: list[dict], module: nn.Module, **kwargs
     ) -> None:
-        """Sort a model's trainable parameters into groups.
-
-        Args:
-            params (list[dict]): The groups are appended here.
-            module (nn.Module): The model.
-            kwargs (dict): Unused; part of the parent's signature.
-        """
+        """Sort a model's trainable parameters into groups."""
         depth = self._encoder_depth(module)
         groups = defaultdict(list)
         for name, param in module.named_parameters():

@@ -110,9 +110,6 @@ class RepresentationProbeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the model, and find the best weights of a resumed run.
 
-        Args:
-            runner (Runner): The runner; weights are loaded by now.
-
         Raises:
             ValueError: If the model has no backbone, or an ``EMAHook`` would
                 save other weights than those that are probed.

@@ -8,9 +8,6 @@ from mmengine.runner import Runner
 def model_of(runner: Runner) -> nn.Module:
     """The model itself, without what wraps it for several processes.
 
-    Args:
-        runner (Runner): The runner.
-
     Returns:
         nn.Module: The model.
     """

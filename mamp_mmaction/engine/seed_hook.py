@@ -34,11 +34,7 @@ class SeedHook(DistSamplerSeedHook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Seed what the training's loader draws.
-
-        Args:
-            runner (Runner): The runner; a resumed one has its seed by now.
-        """
+        """Seed what the training's loader draws."""
         loop = runner.train_loop
         batches = loop.dataloader.batch_sampler
         seed = self._seed(runner)

@@ -1,5 +1,6 @@
 """What runs that differ by chance show: means, their errors, differences."""
 
+import math
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
@@ -96,8 +97,8 @@ def rate_interval(right: int, count: int) -> tuple[float, float]:
     Returns:
         tuple[float, float]: The lowest and the highest such rate.
     """
-    rate = right / count
-    middle = (rate + 0.5 / count) / (1 + 1 / count)
-    half = (rate * (1 - rate) / count + 0.25 / count**2) ** 0.5
-    half /= 1 + 1 / count
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    from scipy.stats import binomtest
+
+    within = math.erf(2**-0.5)  # one standard error of a normal distribution
+    found = binomtest(int(right), int(count)).proportion_ci(within, 'wilson')
+    return found.low, found.high

@@ -98,8 +98,8 @@ _RELEASES: tuple[tuple[str, Callable, str, str | None], ...] = (
 )
 _ENDINGS = (*(ending for ending, *_ in _RELEASES), *arrays.SUFFIXES)
 KINDS = (
-    f'files that end in {", ".join(_ENDINGS)} or .pkl, and folders of '
-    f'{openpose.PATTERN}'
+    f'files that end in {", ".join(_ENDINGS)}, and folders of '
+    f'{openpose.PATTERN}; an annotation file (.pkl) by itself'
 )
 
 

@@ -52,27 +52,6 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return F.scaled_dot_product_attention(q, k, v)
 
 
-def check_heads(embed_dims: int, num_heads: int) -> int:
-    """Check that a token can be split into heads.
-
-    Args:
-        embed_dims (int): Width of a token, D.
-        num_heads (int): Number of heads.
-
-    Returns:
-        int: The number of heads.
-
-    Raises:
-        ValueError: If it does not divide D.
-    """
-    if embed_dims % num_heads:
-        raise ValueError(
-            f'{embed_dims} channels cannot be split into num_heads='
-            f'{num_heads} heads of equal width.'
-        )
-    return num_heads
-
-
 class Attention(nn.Module):
     """Multi-head self-attention through torch's fused kernel.
 
@@ -83,7 +62,7 @@ class Attention(nn.Module):
 
     def __init__(self, embed_dims: int, num_heads: int) -> None:
         super().__init__()
-        self.num_heads = check_heads(embed_dims, num_heads)
+        self.num_heads = num_heads
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
@@ -113,7 +92,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, embed_dims: int, num_heads: int) -> None:
         super().__init__()
-        self.num_heads = check_heads(embed_dims, num_heads)
+        self.num_heads = num_heads
         self.q = nn.Linear(embed_dims, embed_dims)
         self.kv = nn.Linear(embed_dims, 2 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
@@ -227,6 +206,11 @@ def transformer_blocks(
     """
     if depth < 1:
         raise ValueError(f'depth={depth} must be at least 1.')
+    if embed_dims % num_heads:
+        raise ValueError(
+            f'{embed_dims} channels cannot be split into num_heads='
+            f'{num_heads} heads of equal width.'
+        )
     rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
     return nn.Sequential(
         *(

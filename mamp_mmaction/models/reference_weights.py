@@ -58,10 +58,6 @@ PATCH_WEIGHT = ('backbone.patch_embed.weight', 'joints_embed.proj.weight')
 def checkpoint_kind(state: State, naming: int) -> str:
     """Recognise what a state dict holds by its keys.
 
-    Args:
-        state (dict[str, torch.Tensor]): The weights.
-        naming (int): ``OURS`` or ``THEIRS``, whose names they bear.
-
     Returns:
         str: A key of ``KINDS``.
 

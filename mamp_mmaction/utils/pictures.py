@@ -319,7 +319,7 @@ def draw_picture(
 
 def draw_contributions(
     path: Path,
-    samples: dict[str, tuple[np.ndarray, np.ndarray]],
+    samples: list[tuple[str, np.ndarray, np.ndarray]],
     layout: SkeletonLayout | None,
 ) -> None:
     """Draw what joints and times contributed to answers, to a PNG file.
@@ -331,20 +331,20 @@ def draw_contributions(
 
     Args:
         path (Path): The picture; on failure nothing is left under its name.
-        samples (dict): By title the positions (M, T, V, C) and the
+        samples (list[tuple]): Of each its title, positions (M, T, V, C) and
             contributions (M, T, V).
         layout (SkeletonLayout, optional): Names joints and draws bones.
     """
     from matplotlib.figure import Figure
 
     rows, heights = [], []
-    for keypoint, weights in samples.values():
+    for _, keypoint, weights in samples:
         persons = np.flatnonzero(keypoint.any(axis=(1, 2, 3)))
         rows.append(persons if len(persons) else [0])
         heights += [1.95, 0.5 + 0.125 * len(rows[-1]) * weights.shape[2]]
     figure = Figure((10, sum(heights) + 0.2), dpi=110, layout='constrained')
     every = figure.subplots(len(heights), 1, height_ratios=heights)
-    for place, (title, (keypoint, weights)) in enumerate(samples.items()):
+    for place, (title, keypoint, weights) in enumerate(samples):
         above, below = every[2 * place : 2 * place + 2]
         _, frames, joints = weights.shape
         draw_sequence(above, keypoint, layout, weights)

@@ -348,6 +348,7 @@ def to_npz(src: Path, out: Path, split_name: str | None, cut: bool) -> None:
         read_annotations,
         select_split,
     )
+    from mamp_mmaction.datasets.sample_name import sample_name
     from mamp_mmaction.utils import written_whole
 
     split_name = split_name or derive_split(out)
@@ -365,7 +366,7 @@ def to_npz(src: Path, out: Path, split_name: str | None, cut: bool) -> None:
     num_classes = count_classes(content)
     used = [sample for part in parts.values() for sample in part]
     for sample in used:
-        sample_where = f'{src}: sample {sample["frame_dir"]!r}'
+        sample_where = f'{src}: {sample_name(sample)}'
         check_annotation(sample, sample_where, num_classes)
         keypoint = sample['keypoint']
         if keypoint.shape[2:] != (NUM_JOINTS, NUM_COORDS):

@@ -8,6 +8,7 @@ and empty cells are joints that were not seen.
 """
 
 import csv
+import math
 import re
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def read_sequence(
     if path.suffix == '.csv':
         values = read_csv(path, layout, channels)
     else:
-        values = read_array(path)
+        values, scored = read_array(path)
         if layout and values.shape[2] != layout.num_joints:
             raise ValueError(
                 f'{path}: the array of the shape {values.shape} has '
@@ -63,12 +64,13 @@ def read_sequence(
                 f'has {layout.num_joints}; expected (persons, frames, joints, '
                 'coordinates), or without persons.'
             )
-        if values.shape[3] != CHANNELS[channels]:
+        count, expected = values.shape[3], CHANNELS[channels]
+        if count != expected or (scored and not channels.endswith('+score')):
             raise ValueError(
-                f'{path}: has {values.shape[3]} numbers a joint, a '
-                f'keypoint_score included, expected {CHANNELS[channels]} '
-                f'({channels}), as the first file has or as was said. All '
-                'files need the same.'
+                f'{path}: has {count - scored} numbers a joint'
+                f'{" and a keypoint_score" if scored else ""}, expected '
+                f'{expected} ({channels}), as the first file has or as was '
+                'said. All files need the same.'
             )
     more = {}
     if channels.endswith('+score'):
@@ -96,8 +98,8 @@ def check_image_size(channels: str, image_size: tuple | None) -> None:
         )
 
 
-def read_array(path: Path) -> np.ndarray:
-    """Read a .npy or .npz file as an array (M, T, V, C)."""
+def read_array(path: Path) -> tuple[np.ndarray, bool]:
+    """Read a .npy or .npz file: an array (M, T, V, C), is C's last a score?"""
     content = read_arrays(path)
     if len(content) == 1:
         content = {'keypoint': content.popitem()[1]}
@@ -121,7 +123,7 @@ def read_array(path: Path) -> np.ndarray:
                 f'expected {values.shape[:-1]}.'
             )
         values = np.concatenate([values, score[..., None]], axis=-1)
-    return values if values.ndim == 4 else values[None]
+    return values if values.ndim == 4 else values[None], score is not None
 
 
 def read_csv(path: Path, layout: SkeletonLayout, channels: str) -> np.ndarray:
@@ -153,6 +155,8 @@ def read_csv(path: Path, layout: SkeletonLayout, channels: str) -> np.ndarray:
         try:
             if 'frame' in header:
                 frame = float(row[header.index('frame')])
+                if not math.isfinite(frame):
+                    raise ValueError(f'frame is {frame}, expected a number')
             cells = [row[place] for place in places]
             values.append([float(cell or 0) for cell in cells])
         except ValueError as error:
@@ -213,7 +217,7 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             rows = [
                 (reader.line_num, [cell.strip() for cell in row])
                 for row in reader
-                if any(row)
+                if row
             ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f'{path}: is no CSV file ({error}).') from error
@@ -246,8 +250,9 @@ def guess_channels(
         ends = {column.rpartition('_')[2] for column in read_table(path)[0]}
         coords = 'xyz' if 'z' in ends else 'xy'
         return coords + ('+score' if 'score' in ends else '')
-    shape = read_array(path).shape
-    if shape[3] == 3 and image_size:
+    values, scored = read_array(path)
+    shape = values.shape
+    if shape[3] == 3 and (image_size or scored):
         return 'xy+score'
     if shape[3] == 3 and layout and layout.name in IMAGE_LAYOUTS:
         raise ValueError(

@@ -6,6 +6,7 @@ joint was not seen. It does not say who is who from frame to frame.
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,11 @@ def read_sequence(
         ValueError: A file is of another form, or nobody is in any of them.
         OSError: A file cannot be read.
     """
-    files = find_files(folder, PATTERN)
+    # By the numbers in their names, which need not have leading zeros.
+    files = sorted(
+        find_files(folder, PATTERN),
+        key=lambda path: [*map(int, re.findall(r'\d+', path.name))],
+    )
     frames = [_read_frame(path) for path in files]
     joints = {len(person) for people in frames for person in people}
     if len(joints) != 1:
