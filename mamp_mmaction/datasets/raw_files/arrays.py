@@ -99,7 +99,11 @@ def check_image_size(channels: str, image_size: tuple | None) -> None:
 
 
 def read_array(path: Path) -> tuple[np.ndarray, bool]:
-    """Read a .npy or .npz file: an array (M, T, V, C), is C's last a score?"""
+    """Read a .npy or .npz file.
+
+    Returns:
+        tuple: Its array (M, T, V, C), and whether the last of C is a score.
+    """
     content = read_arrays(path)
     if len(content) == 1:
         content = {'keypoint': content.popitem()[1]}
