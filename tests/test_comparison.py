@@ -5,6 +5,7 @@ import pytest
 from mamp_mmaction.evaluation.comparison import (
     Estimate,
     estimate,
+    independent,
     paired_difference,
 )
 
@@ -28,7 +29,7 @@ def test_there_is_no_mean_of_nothing():
 
 
 def test_what_a_pair_shares_is_no_error_of_the_difference():
-    few = {(0, 0): 40.0, (0, 1): 60.0, (1, 0): 80.0}
+    few = {(0, 0): 40.0, (1, 0): 60.0, (2, 0): 80.0}
     more = {
         key: value + gain for (key, value), gain in zip(few.items(), (1, 2, 3))
     }
@@ -42,9 +43,21 @@ def test_what_a_pair_shares_is_no_error_of_the_difference():
 
 
 def test_only_what_both_have_is_compared():
-    found = paired_difference({0: 5.0, 1: 9.0, 2: 0.0}, {3: 1.0, 1: 4.0})
+    values = {(0, 0): 5.0, (1, 0): 9.0, (2, 0): 0.0}
+    found = paired_difference(values, {(3, 0): 1.0, (1, 0): 4.0})
     assert found == Estimate(5.0, None, 1)
-    assert paired_difference({0: 5.0}, {1: 5.0}) is None
+    assert paired_difference({(0, 0): 5.0}, {(0, 1): 5.0}) is None
+
+
+def test_draws_of_one_seed_count_once():
+    gains = {(0, 0): 1.0, (0, 1): 3.0, (1, 0): 4.0, (1, 1): 8.0, (2, 0): 4.0}
+    none = dict.fromkeys(gains, 0.0)
+    # Means by seed 2, 6 and 4: standard deviation 2.
+    found = paired_difference(gains, none)
+    assert (found.mean, found.count) == (4.0, 3)
+    assert found.error == pytest.approx(2 / 3**0.5)
+    # All that a single seed has are its draws.
+    assert independent({(7, 0): 1.0, (7, 1): 3.0}) == [1.0, 3.0]
 
 
 @pytest.mark.parametrize(

@@ -120,10 +120,10 @@ def tool(load_tool):
     return load_tool('probe_features')
 
 
-def write_features(path, performers=3, classes=4, seed=0, **change):
-    """Classes lie apart; every performer is off by a little."""
+def write_features(path, subjects=3, classes=4, seed=0, **change):
+    """Classes lie apart; every subject is off by a little."""
     rng = np.random.default_rng(seed)
-    who, y, _ = np.mgrid[1 : performers + 1, :classes, :3].reshape(3, -1)
+    who, y, _ = np.mgrid[1 : subjects + 1, :classes, :3].reshape(3, -1)
     x = 4 * np.eye(8)[y] + 0.5 * who[:, None] + rng.normal(size=(len(y), 8))
     names = [f'a{c:02}_s{p:02}_e{i}' for i, (p, c) in enumerate(zip(who, y))]
     arrays = dict(
@@ -141,10 +141,10 @@ def probed(tool, capsys, *arguments):
 
 
 def test_leaving_one_out_is_training_on_the_others(tool, capsys):
-    x, y, performers = write_features('mine.npz')
+    x, y, subjects = write_features('mine.npz')
     right = np.zeros(2)
     for p in (1, 2, 3):
-        out = performers == p
+        out = subjects == p
         sets = x[~out], y[~out], x[out], y[out]
         right += out.sum() * np.array(
             [reference_knn(*sets, k=1), reference_linear(*sets, 1e-2)]
@@ -165,7 +165,7 @@ def test_what_needs_scikit_learn_says_so(tool, monkeypatch):
 def test_a_validation_set_is_what_counts(tool, capsys):
     """Its classifiers are trained on all of the training set."""
     train = write_features('train.npz')[:2]
-    val = write_features('val.npz', performers=2, seed=1)[:2]
+    val = write_features('val.npz', subjects=2, seed=1)[:2]
     knn = reference_knn(*train, *val, k=3)
     linear = reference_linear(*train, *val, 0.1)
     shares = [f'{100 * share:.1f} %' for share in (knn, linear)]
@@ -178,7 +178,7 @@ def test_a_validation_set_is_what_counts(tool, capsys):
     'options, change, message',
     [
         ([], dict(names=np.array(['x'] * 36)), "name 'x' matches"),
-        (['--performer', '(a)'], {}, "performer 'a'; .* two or more"),
+        (['--subject', '(a)'], {}, "subject 'a'; .* two or more"),
         ([], dict(labels=np.zeros((36, 2))), 'one vector, label and name'),
         ([], dict(names=np.array(['x'] * 9)), '9 names'),
         ([], dict(features=np.ones((36, 2, 2))), 'no --per-token'),
@@ -207,8 +207,8 @@ def test_files_that_cannot_be_probed(tool, options, change, message):
     'options, said',
     [
         (['--val', 'a.npz', 'b.npz'], '2 files for 1'),
-        (['--performer', '('], r"--performer '\('"),
-        (['--performer', 'x'], 'not one group'),
+        (['--subject', '('], r"--subject '\('"),
+        (['--subject', 'x'], 'not one group'),
     ],
 )
 def test_command_lines_that_cannot_be(tool, capsys, options, said):

@@ -336,7 +336,7 @@ def test_means_of_data_sets_and_what_pretraining_costs(results):
         '| MAMP transformer | none | - | - | no difference shown (-10.0'
         in (mean)
     )
-    assert 'held-out performers' in tables
+    assert 'held-out subjects' in tables
 
 
 def test_results_of_other_machines_are_merged(results):

@@ -5,12 +5,12 @@ Each TRAIN.npz is what ``extract_features.py --split train`` wrote. With
 on the one and tried on the other; so a probe takes seconds where training one
 through the network takes epochs.
 
-Without ``--val`` one performer at a time is left out: the classifiers are
+Without ``--val`` one subject at a time is left out: the classifiers are
 trained on all others and tried on that one, and the table gives the share of
 all samples that comes out right. So pre-trainings can be compared, and
-settings chosen, without a look at the validation set. The performer is read
+settings chosen, without a look at the validation set. The subject is read
 off a sample's name: ``P001`` in NTU RGB+D's, ``s01`` in MSR-Action3D's;
---performer takes other names.
+--subject takes other names.
 """
 
 import argparse
@@ -33,9 +33,9 @@ def parse_args(argv=None):
         help='validation features, one file for each TRAIN.npz',
     )
     parser.add_argument(
-        '--performer',
+        '--subject',
         default=r'(?:P|_s)(\d+)',
-        help='regular expression whose group is the performer in a name '
+        help='regular expression whose group is the subject in a name '
         '(default: %(default)s)',
     )
     parser.add_argument(
@@ -54,27 +54,27 @@ def parse_args(argv=None):
             'training features; expected one each'
         )
     try:
-        groups = re.compile(args.performer).groups
+        groups = re.compile(args.subject).groups
     except re.error as error:
-        parser.error(f'--performer {args.performer!r}: {error}')
+        parser.error(f'--subject {args.subject!r}: {error}')
     if groups != 1:
-        parser.error(f'--performer {args.performer!r} has not one group')
+        parser.error(f'--subject {args.subject!r} has not one group')
     return args
 
 
-def performers(path, names, pattern):
-    """The performer of every sample, as names tell."""
+def subjects(path, names, pattern):
+    """The subject of every sample, as names tell."""
     matches = [re.search(pattern, name) for name in names]
     for name, match in zip(names, matches):
         if match is None:
             raise ValueError(
                 f'{path}: nothing in the name {name!r} matches {pattern!r}: '
-                'tell by --performer where its performer stands.'
+                'tell by --subject where its subject stands.'
             )
     found = [match.group(1) for match in matches]
     if len(set(found)) < 2:
         raise ValueError(
-            f"{path}: all {len(names)} samples are of performer '{found[0]}'; "
+            f"{path}: all {len(names)} samples are of subject '{found[0]}'; "
             'to leave one out there must be two or more.'
         )
     return found
@@ -86,7 +86,7 @@ def leave_one_out(x, y, groups):
         from sklearn.model_selection import LeaveOneGroupOut
     except ImportError as error:
         raise ValueError(
-            'Leaving out one performer at a time needs scikit-learn: '
+            'Leaving out one subject at a time needs scikit-learn: '
             "pip install 'mamp-mmaction[probes]', or give --val."
         ) from error
     splits = LeaveOneGroupOut().split(x, y, groups)
@@ -120,7 +120,7 @@ def run(args):
             val_x, val_y, _ = read_features(args.val[place])
             sets = [(x, y, val_x, val_y)]
         else:
-            groups = performers(path, names, args.performer)
+            groups = subjects(path, names, args.subject)
             sets = leave_one_out(x, y, groups)
         try:
             count, shares = accuracies(

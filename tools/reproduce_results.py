@@ -11,17 +11,18 @@ What is finished is skipped, a training that was cut off goes on from its last
 checkpoint: run the same command again. The order is such that what is done
 first makes a table, too: seed 0 first, cheap before expensive. `--report`
 writes the tables of what is finished: means, standard errors over seeds and
-draws, and the differences from random features and from training from
-scratch, paired by seed and draw: of more than two standard errors, or no
-difference is shown. Draw d of seed s is label_seed 100 s + d for all rows.
-Pre-trained weights are kept, those of fine-tuned models are not. Machines may
-share the work by `--seeds`, and one of them report it by `--merge`.
+draws (those of one seed share its pre-training and count once, by their mean),
+and the differences from random features and from training from scratch, paired
+by seed and draw: of more than two standard errors, or no difference is shown.
+Draw d of seed s is label_seed 100 s + d for all rows. Pre-trained weights are
+kept, those of fine-tuned models are not. Machines may share the work by
+`--seeds`, and one of them report it by `--merge`.
 
 Budgets: `quick` does some of it on made data, some minutes on two CPU cores;
 `small` does all of it on three data sets on such cores; `full` wants a GPU:
 the paper's model sizes and long schedules; `smoke` does all of `small` for a
 few steps on made data. `study` compares ways of pre-training and `tuning` ways
-of fine-tuning; they use no test data: performers of the training data are held
+of fine-tuning; they use no test data: subjects of the training data are held
 out and tested on.
 """
 
@@ -50,7 +51,7 @@ class DataSet:
     split: str  # as in the configs' names
     sequences: int  # to train on
     classes: int
-    # Performers of the training split whom the study tests on instead, and
+    # Subjects of the training split whom the study tests on instead, and
     # how many sequences of the others there are.
     held_out: tuple = ()
     others: int = 0
@@ -66,7 +67,7 @@ DATA = {
     'utd-mhad': DataSet('UTD-MHAD', 'utd_mhad', 'xsub', 431, 27, (7,), 323),
     'toy': DataSet('Made data', 'toy', 'xsub', 256, 16),
 }
-PERFORMER = re.compile(r'_s(\d+)_')  # in the names of sequences
+SUBJECT = re.compile(r'_s(\d+)_')  # in the names of sequences
 MEAN = 'mean'  # of all data sets, in results
 UNION = 'kinect-v1'  # of these, in the order of its configs:
 KINECT = ('msr-action3d', 'nw-ucla', 'utd-mhad')
@@ -199,7 +200,7 @@ STEPS = {
     'features': Step('extract'),
     'knn': Step('neighbours', ALL, 'nearest neighbours'),
     'linear': Step('regression', ALL, 'logistic regression'),
-    'linear-few': Step('regression', FEW, 'the same, 3 a class'),
+    'linear-few': Step('regression', FEW, 'logistic regression, 3 a class'),
     'tuned-few': Step('tune', FEW, 'fine-tuned, 3 a class'),
     'tuned-10': Step('tune', TENTH, 'fine-tuned, 10 %'),
     'tuned-all': Step('tune', ALL, 'fine-tuned, all labels'),
@@ -239,7 +240,7 @@ class Budget:
     seeds: tuple = (0, 1, 2)
     draws: int = 3  # of few labels, for each seed
     subjects: int | None = None  # of made data, which stands in for all
-    held_out: bool = False  # some training performers stand in for test data
+    held_out: bool = False  # some training subjects stand in for test data
     speeds: dict | None = None  # of trainings, where they are known
 
     def data_set(self, name: str) -> DataSet:
@@ -606,6 +607,7 @@ def collect(budget: Budget, cells: list[Cell], results: dict) -> list[dict]:
     """
     from mamp_mmaction.evaluation.comparison import (
         estimate,
+        independent,
         paired_difference,
     )
 
@@ -614,7 +616,7 @@ def collect(budget: Budget, cells: list[Cell], results: dict) -> list[dict]:
         if cell.step in MEASURES and cell.name in results:
             values = found.setdefault((cell.data, cell.row, cell.step), {})
             top1 = results[cell.name]['top1']
-            values[f'seed {cell.seed}, draw {cell.draw}'] = 100 * top1
+            values[cell.seed, cell.draw] = 100 * top1
     for row, step in {key[1:]: None for key in found}:
         every = [found.get((name, row, step), {}) for name in budget.data]
         shared = [key for key in every[0] if all(key in x for x in every)]
@@ -623,8 +625,12 @@ def collect(budget: Budget, cells: list[Cell], results: dict) -> list[dict]:
             found[MEAN, row, step] = means
     measures = []
     for (data, row, step), values in found.items():
-        measure = dict(data=data, row=row.name, measure=step, values=values)
-        measure['top1'] = estimate(values.values())
+        measure = dict(data=data, row=row.name, measure=step)
+        measure['values'] = {
+            f'seed {seed}, draw {draw}': value
+            for (seed, draw), value in values.items()
+        }
+        measure['top1'] = estimate(independent(values))
         reference = reference_row(budget, row.model)
         if row != reference:
             others = found.get((data, reference, step), {})
@@ -802,14 +808,15 @@ def write_report(
     results, machines = read_results(cells, folder, others)
     measures = collect(budget, cells, results)
     costs = pretraining_costs(cells, results)
-    tested = 'held-out performers' if budget.held_out else 'test data'
+    tested = 'held-out subjects' if budget.held_out else 'test data'
     tables = (
         f'Budget `{name}`; {len(results)} of {len(cells)} pieces of work are '
         f'finished. Top-1 accuracy on {tested} at the end, %: mean and '
-        'standard error over seeds and draws of the labels. Differences are '
-        'paired by seed and draw; those of more than two standard errors, '
-        'over three pairs or more, are bold; of others no difference is '
-        f'shown.\n{"; ".join(machines)}.\n\n'
+        'standard error over seeds, each the mean of its draws of the labels, '
+        'or over the draws of a single seed. Differences are paired by seed '
+        'and draw; those of more than two standard errors, over three values '
+        'or more, are bold; of others no difference is shown.'
+        f'\n{"; ".join(machines)}.\n\n'
         f'{format_tables(budget, measures, costs)}'
     )
     if draw_plot(budget, measures, folder / 'results.png'):
@@ -970,7 +977,7 @@ def prepare_data(
 
 
 def hold_out(data: DataSet, source: Path, path: Path) -> None:
-    """Write the training split alone, and split it by performers."""
+    """Write the training split alone, and split it by subjects."""
     from mamp_mmaction.datasets.annotation_file import (
         read_annotations,
         write_annotations,
@@ -979,8 +986,8 @@ def hold_out(data: DataSet, source: Path, path: Path) -> None:
     content = read_annotations(source)
     split = {f'{data.split}_train': [], f'{data.split}_val': []}
     for name in content['split'][f'{data.split}_train']:
-        performer = int(PERFORMER.search(name)[1])
-        part = 'val' if performer in data.held_out else 'train'
+        subject = int(SUBJECT.search(name)[1])
+        part = 'val' if subject in data.held_out else 'train'
         split[f'{data.split}_{part}'].append(name)
     kept = {name for names in split.values() for name in names}
     annotations = [

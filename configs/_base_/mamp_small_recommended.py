@@ -1,4 +1,4 @@
-# For data sets of some hundred sequences, found on performers of training data
+# For data sets of some hundred sequences, found on subjects of training data
 # who were left out: a quarter of the masked tokens is decoded, each from the
 # visible ones alone, and counts by its share of the motion; few samples a
 # step, many steps.

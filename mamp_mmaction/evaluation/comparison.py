@@ -1,7 +1,7 @@
 """What runs that differ by chance show: means, their errors, differences."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
@@ -62,8 +62,29 @@ def estimate(values: Iterable[float]) -> Estimate:
     return Estimate(fmean(values), error, len(values))
 
 
+def independent(values: Mapping[tuple, float]) -> list[float]:
+    """Values that share nothing: one a seed.
+
+    Draws of the labels of one seed share its pre-training, so that several
+    are worth less than as many seeds. Their mean counts once. Of a single
+    seed each draw counts, and the error says nothing of the pre-training.
+
+    Args:
+        values (Mapping): Values by (seed, draw).
+
+    Returns:
+        list[float]: Means by seed; of a single seed the values.
+    """
+    seeds = {}
+    for (seed, _), value in values.items():
+        seeds.setdefault(seed, []).append(value)
+    if len(seeds) == 1:
+        return [*values.values()]
+    return [fmean(draws) for draws in seeds.values()]
+
+
 def paired_difference(
-    values: Mapping[Hashable, float], reference: Mapping[Hashable, float]
+    values: Mapping[tuple, float], reference: Mapping[tuple, float]
 ) -> Estimate | None:
     """Mean of the differences between runs that share what is drawn.
 
@@ -71,17 +92,20 @@ def paired_difference(
     count as an error of the difference.
 
     Args:
-        values (Mapping): Values by what was drawn, such as (seed, draw).
+        values (Mapping): Values by (seed, draw).
         reference (Mapping): Values to compare with, likewise.
 
     Returns:
         Estimate | None: Of value minus reference over the keys that both
-        have; None where they share none.
+        have, a value a seed (:func:`independent`); None where they share
+        none.
     """
-    shared = [key for key in values if key in reference]
-    if not shared:
-        return None
-    return estimate(values[key] - reference[key] for key in shared)
+    differences = {
+        key: value - reference[key]
+        for key, value in values.items()
+        if key in reference
+    }
+    return estimate(independent(differences)) if differences else None
 
 
 def rate_interval(right: int, count: int) -> tuple[float, float]:
