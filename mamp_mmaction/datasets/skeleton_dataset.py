@@ -55,6 +55,11 @@ class SkeletonDataset(PoseDataset):
             ``'keep'`` with label -1, for :class:`RecognizerMAMP`, which
             trains on them without labels. Defaults to ``'drop'``.
         kwargs (dict): Further arguments of ``PoseDataset``.
+
+    Raises:
+        ValueError: If label_ratio is outside (0, 1], unlabelled is unknown,
+            several classes a sample are to be balanced or kept without a
+            label, or the file is broken (:meth:`load_data_list`).
     """
 
     def __init__(

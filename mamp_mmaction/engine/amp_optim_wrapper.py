@@ -59,6 +59,9 @@ class AutoAmpOptimWrapper(OptimWrapper):
             ``'bfloat16'``.
         kwargs (dict): Further arguments of ``OptimWrapper``:
             ``accumulative_counts`` and ``clip_grad``.
+
+    Raises:
+        ValueError: If dtype is another one.
     """
 
     def __init__(

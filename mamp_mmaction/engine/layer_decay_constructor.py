@@ -47,6 +47,10 @@ class MAMPLayerDecayConstructor(DefaultOptimWrapperConstructor):
             ``weight_decay``, else it is the optimizer's own.
         paramwise_cfg (dict, optional): ``dict(layer_decay=0.8)``.
             Defaults to None, a layer decay of 1.
+
+    Raises:
+        ValueError: If layer_decay is outside (0, 1], paramwise_cfg has another
+            key, or the optimizer no lr.
     """
 
     def __init__(

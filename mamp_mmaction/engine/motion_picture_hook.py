@@ -41,6 +41,9 @@ class MotionPictureHook(Hook):
             :mod:`mamp_mmaction.layouts`. Defaults to None, the one that the
             config tells (``model_layout``), else the only known one of as
             many joints, else no bones are drawn.
+
+    Raises:
+        ValueError: If interval is below 1, or there are no samples.
     """
 
     # As RepresentationProbeHook, and for its reasons.

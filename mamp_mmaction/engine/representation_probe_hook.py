@@ -75,6 +75,9 @@ class RepresentationProbeHook(Hook):
             ``best_probe_{name}_epoch_{epoch}.pth`` in the working directory,
             the earlier of equals. A resumed run goes on from the best file
             that it finds there. Defaults to None.
+
+    Raises:
+        ValueError: If interval is below 1, or save_best unknown.
     """
 
     # Behind the hooks that change weights and buffers after an epoch

@@ -30,11 +30,15 @@ class WarmupCosineLR(_ParamScheduler):
         warmup (int): Length of the warm-up. Defaults to 0.
         begin (int): Step at which the schedule begins. Defaults to 0.
         end (int): Step at which it ends; the runner fills in the length of
-            the training.
+            the training. Defaults to mmengine's ``INF``, which is refused.
         last_step (int): Index of the last step. Defaults to -1.
         by_epoch (bool): Must be False: the schedule moves every iteration.
             Defaults to False.
         verbose (bool): Whether to print every value. Defaults to False.
+
+    Raises:
+        ValueError: If by_epoch is True, there is no end, or the warm-up is not
+            shorter than the whole.
     """
 
     def __init__(
@@ -91,6 +95,10 @@ class WarmupCosineLR(_ParamScheduler):
 
         Returns:
             WarmupCosineLR: The schedule in iterations.
+
+        Raises:
+            ValueError: If an epoch has no iterations, by_epoch is False, or
+                as of the constructor.
         """
         if epoch_length == 0:
             raise ValueError(

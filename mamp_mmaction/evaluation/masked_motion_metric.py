@@ -22,6 +22,8 @@ class MaskedMotionMetric(BaseMetric):
             gathered, ``'cpu'`` or ``'gpu'``. Defaults to ``'cpu'``.
         prefix (str, optional): Prefix of the names. Defaults to None,
             ``'masked_motion'``.
+        collect_dir (str, optional): Folder through which several processes
+            share results on ``'cpu'``. Defaults to None, a temporary one.
     """
 
     default_prefix = 'masked_motion'

@@ -33,11 +33,17 @@ class LatentPredictionHead(MotionPredictionHead):
             are averaged, k. Defaults to None, the upper half of them.
         momentum (float): Share of itself that the teacher keeps at a step,
             at the beginning; see :class:`Teacher`. Defaults to 0.996.
-        t_patch_size (int): As in :class:`MotionPredictionHead`.
-        ignore_absent (bool): As in :class:`MotionPredictionHead`.
+        t_patch_size (int): As in :class:`MotionPredictionHead`. Defaults to
+            4.
+        ignore_absent (bool): As in :class:`MotionPredictionHead`. Defaults
+            to False.
         num_coords (int, optional): Leading channels that are coordinates,
             by whose motion ``loss_weight`` goes. Defaults to None, all.
         loss_weight (str, optional): As in :class:`MotionPredictionHead`.
+            Defaults to None.
+
+    Raises:
+        ValueError: If momentum is outside [0, 1], or loss_weight unknown.
     """
 
     def __init__(

@@ -203,6 +203,10 @@ def transformer_blocks(
 
     Returns:
         nn.Sequential: The blocks, (B, L, D) -> (B, L, D).
+
+    Raises:
+        ValueError: If depth is below 1, or num_heads does not divide the
+            width.
     """
     if depth < 1:
         raise ValueError(f'depth={depth} must be at least 1.')

@@ -61,6 +61,10 @@ class MAMPDecoder(StateDictChecksMixin, BaseModule):
             not depend on which others are predicted. Source: CrossMAE
             (2024). Defaults to ``'self'``.
         init_cfg (dict | list[dict], optional): Defaults to None.
+
+    Raises:
+        ValueError: If attention is unknown, depth below 1, t_patch_size does
+            not divide num_frames, or num_heads not the width.
     """
 
     # An encoder's weights alone can be trained further.

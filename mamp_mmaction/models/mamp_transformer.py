@@ -53,6 +53,11 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
         init_cfg (dict | list[dict], optional): Such as
             ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
             Defaults to None.
+
+    Raises:
+        ValueError: If keep_ratio is outside (0, 1], depth below 1,
+            t_patch_size does not divide num_frames, or num_heads not
+            embed_dims.
     """
 
     def __init__(

@@ -100,6 +100,10 @@ class MotionPredictionHead(BaseModule):
             tokens count by their motion intensity, the one that the mask
             goes by, over its mean among them; all alike if none moves.
             Source: AMR (CVPR 2026). Defaults to None, all alike.
+
+    Raises:
+        ValueError: If target, norm_target or loss_weight is unknown, a weight
+            negative, or motion_stride below 1.
     """
 
     def __init__(

@@ -38,6 +38,10 @@ class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
         decode_ratio (float): Share of the masked tokens that is decoded, as
             in :class:`MAMP`. Defaults to 1, all of them.
         kwargs (dict): Further arguments of ``RecognizerGCN``.
+
+    Raises:
+        ValueError: If motion_weight is negative, or the parts do not fit
+            together.
     """
 
     def __init__(

@@ -51,6 +51,10 @@ class MotionAwareMask(ShownTransform):
         layout (str, optional): Name of the skeleton
             (:mod:`mamp_mmaction.layouts`), which says what the limbs are.
             Defaults to None.
+
+    Raises:
+        ValueError: If mask_ratio is outside (0, 1), tau negative, tube below
+            1, part unknown, or the layout that limbs need unknown or absent.
     """
 
     def __init__(

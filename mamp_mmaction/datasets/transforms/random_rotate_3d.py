@@ -47,6 +47,10 @@ class RandomRotate3D(ShownTransform):
         max_angle (float | Sequence[float]): The angles about x, y and z are
             drawn from U(-max_angle, max_angle), in radians; three numbers
             are one for each. Defaults to 0.3.
+
+    Raises:
+        ValueError: If max_angle is outside [0, pi], or neither one number nor
+            three.
     """
 
     def __init__(self, max_angle: float | Sequence[float] = 0.3) -> None:

@@ -31,6 +31,9 @@ class SkeletonStream(ShownTransform):
         layout (str): Name of the skeleton layout that says which joint is
             whose parent (:mod:`mamp_mmaction.layouts`). Defaults to
             ``'nturgb+d'``.
+
+    Raises:
+        ValueError: If the stream or the layout is unknown.
     """
 
     def __init__(self, stream: str, layout: str = 'nturgb+d') -> None:

@@ -74,6 +74,10 @@ class TemporalCropResize(ShownTransform):
         test_crop_ratio (float): Share of the frames that the test crop
             keeps. Defaults to 0.95.
         test_mode (bool): Take the test crop. Defaults to False.
+
+    Raises:
+        ValueError: If a share is outside (0, 1], crop_ratio falls, or a number
+            of frames is below 1.
     """
 
     def __init__(
