@@ -296,6 +296,31 @@ def test_the_report_of_what_is_finished(results):
     assert '| MAMP transformer | none | - | **-2.0 ± 0.6** |' in tables
 
 
+def test_a_row_changes_what_it_names_alone(results):
+    budget = replace(results.BUDGETS['study'], seeds=(0,), data=('nw-ucla',))
+    rows = ('recommended', 'rate', 'wide')
+    options = {
+        (cell.row.name, cell.step): set(cell.options.items())
+        for cell in results.plan(budget, FOLDER)
+        if cell.row.name in rows and cell.step in ('encoder', 'features')
+    }
+    changes = {
+        key: dict(options[key] - options['recommended', key[1]])
+        for key in product(rows[1:], ('encoder', 'features'))
+    }
+    wide = {'model.backbone.embed_dims': 256, 'model.backbone.depth': 4}
+    assert changes == {
+        ('rate', 'encoder'): {'optim_wrapper.optimizer.lr': '3e-3'},
+        ('rate', 'features'): {},
+        ('wide', 'encoder'): {
+            **wide,
+            'model.neck.depth': 2,
+            'model.neck.decoder_embed_dims': 256,
+        },
+        ('wide', 'features'): {**wide, 'model.cls_head.in_channels': 256},
+    }
+
+
 def test_the_study_never_sees_test_data(results):
     content = data_set(12, 9)
     for index, sample in enumerate(content['annotations']):

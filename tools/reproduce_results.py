@@ -87,6 +87,8 @@ class Row:
     probed: bool = True
     encoder: str | None = None  # the row whose it takes (default: its own)
     changes: tuple = ()  # that fine-tuning makes to its config
+    pretraining_changes: tuple = ()  # that pre-training makes to its config
+    transformer: tuple | None = None  # as in Budget, for this row alone
 
 
 def option(name: str, title: str) -> Row:
@@ -166,6 +168,30 @@ STUDY = (
     option('recommended', 'the last and weighted: recommended'),
     option('long', 'recommended, five times as long'),
     option('turned', 'recommended, turned more about the vertical axis'),
+    Row(
+        'rate',
+        'mamp',
+        'recommended, a rate of 3e-3',
+        'pretrain-recommended',
+        UNION,
+        pretraining_changes=(('optim_wrapper.optimizer.lr', '3e-3'),),
+    ),
+    Row(
+        'wide',
+        'mamp',
+        'recommended, 256 wide',
+        'pretrain-recommended',
+        UNION,
+        transformer=(256, 4, 2),
+    ),
+    Row(
+        'deep',
+        'mamp',
+        'recommended, 8 blocks',
+        'pretrain-recommended',
+        UNION,
+        transformer=(128, 8, 2),
+    ),
 )
 
 
@@ -353,7 +379,7 @@ def _cell(budget, folder, seed, row, step, draw, data) -> Cell | None:
         members = KINECT
     config = config_file(row, work, data)
     options = data_options(budget, folder, members)
-    options |= model_options(budget, row.model, pretrains)
+    options |= model_options(budget, row, pretrains)
     samples = sum(budget.data_set(name).sequences for name in members)
     epochs = int(re.search(r'-(\d+)e_', config.name)[1])
     # The auxiliary loss takes all sequences, with a label or without.
@@ -372,8 +398,7 @@ def _cell(budget, folder, seed, row, step, draw, data) -> Cell | None:
         options['train_dataloader.dataset.label_ratio'] = 1.0
     if pretrains:
         epochs = round(epochs * budget.stretch)
-    else:
-        options |= dict(row.changes)
+    options |= dict(row.pretraining_changes if pretrains else row.changes)
     epochs = budget.epochs or epochs
     if pretrains or tunes:
         options |= {
@@ -414,15 +439,16 @@ def data_options(budget: Budget, folder: Path, members: Sequence) -> dict:
     return options
 
 
-def model_options(budget: Budget, model: str, pretrains: bool) -> dict:
+def model_options(budget: Budget, row: Row, pretrains: bool) -> dict:
     """What a config is told of the network's size."""
     options, width = {}, None
-    if model == 'mamp' and budget.transformer:
-        width, depth, decoder_depth = budget.transformer
+    transformer = row.transformer or budget.transformer
+    if row.model == 'mamp' and transformer:
+        width, depth, decoder_depth = transformer
         options = {'backbone.embed_dims': width, 'backbone.depth': depth}
         if pretrains:
             options['neck.depth'] = decoder_depth
-    elif model != 'mamp' and budget.base_channels:
+    elif row.model != 'mamp' and budget.base_channels:
         width = 4 * budget.base_channels
         options = {'backbone.base_channels': budget.base_channels}
         if pretrains:
@@ -731,11 +757,17 @@ def draw_plot(budget: Budget, measures: list[dict], path: Path) -> bool:
     model = budget.rows[0].model
     rows = {row.name: row for row in budget.rows}
     panels = {budget.data_set(name).title: {} for name in budget.data}
-    for m in measures:
+    tuned = [
+        m
+        for m in measures
+        if rows[m['row']].model == model
+        and STEPS[m['measure']].work == 'tune'
+        and m['data'] != MEAN
+    ]
+    several = len({rows[m['row']].corpus for m in tuned} - {None}) > 1
+    for m in tuned:
         row, step = rows[m['row']], STEPS[m['measure']]
-        if row.model != model or step.work != 'tune' or m['data'] == MEAN:
-            continue
-        corpus = f' on {CORPORA[row.corpus]}' if row.corpus else ''
+        corpus = f' on {CORPORA[row.corpus]}' if several and row.corpus else ''
         panel = panels[budget.data_set(m['data']).title]
         panel.setdefault(f'{row.pretraining}{corpus}', []).append(
             (
