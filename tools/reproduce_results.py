@@ -242,8 +242,8 @@ BUILDING = Lock()  # the random numbers of weights belong to one at a time
 # of a kind of work.
 SPEEDS = {
     ('mamp', 'pretrain'): 77,
-    ('mamp', 'pretrain-recommended'): 160,
-    ('mamp', 'pretrain-long'): 160,
+    ('mamp', 'pretrain-recommended'): 139,
+    ('mamp', 'pretrain-long'): 122,
     ('mamp', 'tune'): 55,
     ('stgcnpp', 'pretrain'): 50,
     ('stgcnpp', 'tune'): 66,
