@@ -338,6 +338,7 @@ def test_tool_on_aagcn_without_weights(tmp_path):
     )
     assert read('out.npz')['features'].shape == (2, 16)
     assert 'MultiScaleDeformableAttention' not in said
+    assert 'init_weights' not in said
 
 
 def test_tool_on_posec3d(tmp_path, tool):

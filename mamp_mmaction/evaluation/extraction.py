@@ -14,6 +14,7 @@ from mmaction.structures import ActionDataSample
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset, DefaultSampler
 from mmengine.dist import all_gather_object
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, set_random_seed
 from torch.utils.data import DataLoader, SequentialSampler
@@ -171,7 +172,12 @@ def model_with_backbone(
     model = MODELS.build(cfg.model)
     check_backbone(model)
     if checkpoint is None:
+        # mmengine would tell of each parameter how it began.
+        logger = MMLogger.get_current_instance()
+        level = logger.level
+        logger.setLevel('WARNING')
         model.init_weights()
+        logger.setLevel(level)
         return model
     load_weights(model.backbone, checkpoint, 'backbone.')
     return model
