@@ -55,7 +55,7 @@ def commands(document):
     for name, value in re.findall(r'^(\w+)=(.+)$', shell, re.M):
         # What a command computes is where the toolbox lies.
         value = re.sub(r'\$\(.*\)', mmaction.__path__[0], value)
-        lines = [line.replace(f'${name}/', f'{value}/') for line in lines]
+        lines = [re.sub(rf'\${name}\b', value, line) for line in lines]
     words = [words for line in lines for words in split_line(line)]
     return [w for w in words if w[0] in ('python', 'torchrun', 'mim')]
 
