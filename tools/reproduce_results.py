@@ -96,6 +96,23 @@ def option(name: str, title: str) -> Row:
     return Row(name, 'mamp', title, f'pretrain-{name}', UNION)
 
 
+def variant(
+    name: str, title: str, rate: str | None, transformer: tuple | None = None
+) -> Row:
+    """A row of the study: the recommended recipe, of another rate or size."""
+    return Row(
+        name,
+        'mamp',
+        title,
+        'pretrain-recommended',
+        UNION,
+        pretraining_changes=(('optim_wrapper.optimizer.lr', rate),)
+        if rate
+        else (),
+        transformer=transformer,
+    )
+
+
 def fine_tuning(name: str, title: str, *changes: str) -> Row:
     """A row of the study of fine-tuning, from one encoder for all."""
     return Row(
@@ -168,30 +185,11 @@ STUDY = (
     option('recommended', 'the last and weighted: recommended'),
     option('long', 'recommended, five times as long'),
     option('turned', 'recommended, turned more about the vertical axis'),
-    Row(
-        'rate',
-        'mamp',
-        'recommended, a rate of 3e-3',
-        'pretrain-recommended',
-        UNION,
-        pretraining_changes=(('optim_wrapper.optimizer.lr', '3e-3'),),
-    ),
-    Row(
-        'wide',
-        'mamp',
-        'recommended, 256 wide',
-        'pretrain-recommended',
-        UNION,
-        transformer=(256, 4, 2),
-    ),
-    Row(
-        'deep',
-        'mamp',
-        'recommended, 8 blocks',
-        'pretrain-recommended',
-        UNION,
-        transformer=(128, 8, 2),
-    ),
+    variant('rate', 'recommended, a rate of 3e-3', '3e-3'),
+    variant('slow', 'recommended, a rate of 3e-4', '3e-4'),
+    variant('wide', 'recommended, 256 wide', None, (256, 4, 2)),
+    variant('wide-slow', 'the same, a rate of 3e-4', '3e-4', (256, 4, 2)),
+    variant('deep', 'recommended, 8 blocks', None, (128, 8, 2)),
 )
 
 
