@@ -100,27 +100,20 @@ def variant(
     name: str, title: str, rate: str | None, transformer: tuple | None = None
 ) -> Row:
     """A row of the study: the recommended recipe, of another rate or size."""
-    return Row(
-        name,
-        'mamp',
-        title,
-        'pretrain-recommended',
-        UNION,
-        pretraining_changes=(('optim_wrapper.optimizer.lr', rate),)
-        if rate
-        else (),
+    changes = (('optim_wrapper.optimizer.lr', rate),) if rate else ()
+    return replace(
+        option('recommended', title),
+        name=name,
+        pretraining_changes=changes,
         transformer=transformer,
     )
 
 
 def fine_tuning(name: str, title: str, *changes: str) -> Row:
     """A row of the study of fine-tuning, from one encoder for all."""
-    return Row(
-        name,
-        'mamp',
-        title,
-        'pretrain-recommended',
-        UNION,
+    return replace(
+        option('recommended', title),
+        name=name,
         encoder='recommended',
         changes=tuple(tuple(change.split('=')) for change in changes),
     )
