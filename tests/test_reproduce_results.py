@@ -364,7 +364,25 @@ def test_means_of_data_sets_and_what_pretraining_costs(results):
     assert 'held-out subjects' in tables
 
 
-def test_results_of_other_machines_are_merged(results):
+def test_costs_of_different_machines_are_not_compared(results):
+    cells = results.plan(results.BUDGETS['study'], FOLDER)
+    spent = {
+        ('exact', 0): (200, 'old'),
+        ('exact', 1): (100, 'new'),
+        ('fast', 1): (50, 'new'),
+        ('nat', 2): (10, 'another'),
+    }
+    found = {
+        cell.name: dict(zip(('seconds', 'machine'), spent[key]))
+        for cell in cells
+        if cell.step == 'encoder'
+        and (key := (cell.row.name, cell.seed)) in spent
+    }
+    costs = results.pretraining_costs(cells, found)
+    assert costs == dict(exact='1.00', fast='0.50')
+
+
+def test_results_of_other_machines_are_merged(results, monkeypatch):
     """With their own; never those of other settings."""
     budget = replace(results.BUDGETS['study'], data=('nw-ucla',))
     cells = results.plan(budget, Path('data'))
@@ -374,9 +392,15 @@ def test_results_of_other_machines_are_merged(results):
     other = Path('other.json')
     (FOLDER / 'results.json').rename(other)
     shutil.rmtree(FOLDER)
+    monkeypatch.setattr('mamp_mmaction.utils.describe_machine', lambda: 'new')
     write_result(chosen[1], dict(top1=0.6))
     tables = results.write_report('study', budget, cells, FOLDER, [other])
     assert '| MAMP transformer | MAMP | all three | 55.0 ± 5.0 |' in tables
+    merged = json.loads((FOLDER / 'results.json').read_text())
+    machines = [
+        merged['machines'][x['machine']] for x in merged['results'].values()
+    ]
+    assert machines == [*json.loads(other.read_text())['machines'], 'new']
     # The data may lie elsewhere, but that is all.
     moved = results.plan(budget, Path('elsewhere'))
     assert [*map(results.settings, moved)] == [*map(results.settings, cells)]

@@ -728,17 +728,24 @@ def show(estimate: object | None, key: str) -> str | None:
 
 
 def pretraining_costs(cells: list[Cell], results: dict) -> dict:
-    """Time of the cores for each row, as shares of the first row's."""
+    """Time of the cores for each row, as shares of the first row's.
+
+    Times of one machine are compared with those of no other.
+    """
     spent = {}
     for cell in cells:
-        seconds = results.get(cell.name, {}).get('seconds')
+        found = results.get(cell.name, {})
+        seconds = found.get('seconds')
         if cell.row.corpus == UNION and cell.step == 'encoder' and seconds:
-            spent.setdefault(cell.row.name, []).append(seconds)
-    means = {name: fmean(values) for name, values in spent.items()}
-    return {
-        name: f'{mean / next(iter(means.values())):.2f}'
-        for name, mean in means.items()
-    }
+            key = cell.row.name, found['machine']
+            spent.setdefault(key, []).append(seconds)
+    shares = {}
+    first = next(iter(spent), [None])[0]
+    for (name, machine), values in spent.items():
+        if (first, machine) in spent:
+            share = fmean(values) / fmean(spent[first, machine])
+            shares.setdefault(name, []).append(share)
+    return {name: f'{fmean(values):.2f}' for name, values in shares.items()}
 
 
 def draw_plot(budget: Budget, measures: list[dict], path: Path) -> bool:
@@ -790,7 +797,7 @@ def settings(cell: Cell) -> str:
 
 
 def read_results(cells: list, folder: Path, others: Sequence) -> tuple:
-    """Results by the names of cells, and on which machines they were got.
+    """Results by the names of cells, each with its machine; all machines.
 
     Those of ``others``, files ``results.json``, count where the folder has
     none.
@@ -798,10 +805,9 @@ def read_results(cells: list, folder: Path, others: Sequence) -> tuple:
     from mamp_mmaction.utils import describe_machine
     from mamp_mmaction.utils.resumable import read_result
 
-    results, machines = {}, {}
+    results = {}
     for file in others:
         content = json.loads(file.read_text())
-        machines |= dict.fromkeys(content['machines'])
         for cell in cells:
             found = content['results'].get(cell.name)
             if found is None:
@@ -811,15 +817,15 @@ def read_results(cells: list, folder: Path, others: Sequence) -> tuple:
                     f'{file}: {cell.name} was made with other settings than '
                     'this command has now: leave the file out.'
                 )
-            results[cell.name] = found
+            machine = content['machines'][found.pop('machine', 0)]
+            results[cell.name] = dict(found, machine=machine)
     for cell in cells:
         found = read_result(folder / cell.name)
         if found is not None:
-            results[cell.name] = found
-            machines[describe_machine()] = None
+            results[cell.name] = dict(found, machine=describe_machine())
     if not results:
         raise ValueError(f'Nothing in {folder} is finished.')
-    return results, list(machines)
+    return results, list(dict.fromkeys(x['machine'] for x in results.values()))
 
 
 def write_report(
@@ -846,7 +852,11 @@ def write_report(
         tables += '\n\n![Accuracy against labels](results.png)'
     content = dict(budget=name, machines=machines, measures=measures)
     content['results'] = {
-        cell.name: dict(results[cell.name], settings=settings(cell))
+        cell.name: results[cell.name]
+        | dict(
+            settings=settings(cell),
+            machine=machines.index(results[cell.name]['machine']),
+        )
         for cell in cells
         if cell.name in results
     }
