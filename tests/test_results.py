@@ -48,6 +48,7 @@ ROWS = {
         'fast, three quarters masked': 'mask75',
         'the same, `weighted`: `pretrain-recommended`': 'recommended',
         'the same, turned by up to 1 radian about the vertical axis': 'turned',
+        '`pretrain-recommended`, a rate of 3e-4': 'slow',
         '`pretrain-recommended`, five times as long: `pretrain-long`': 'long',
     },
 }
