@@ -5,6 +5,7 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
+from processes import ROOT
 
 from mamp_mmaction.evaluation.comparison import (
     estimate,
@@ -12,7 +13,6 @@ from mamp_mmaction.evaluation.comparison import (
     paired_difference,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'docs' / 'results'
 # Words of the documents: rows of the tables by their columns and titles.
 ROWS = {
@@ -28,7 +28,7 @@ ROWS = {
         'recommended': 'recommended-union',
         'on itself': 'recommended-itself',
         'itself': 'recommended-itself',
-        'union': 'recommended-union',
+        'all three': 'recommended-union',
         'on all three': 'recommended-union',
         'without pre-training': 'stgcnpp-none',
         'without': 'stgcnpp-none',
