@@ -71,15 +71,16 @@ class Figures:
         cells = tool.plan(budget, Path('data'))
         file = RESULTS / f'{name}.json'
         # The results of other settings than the present ones are refused.
-        self.results, _ = tool.read_results(cells, Path('none'), [file])
+        results, _ = tool.read_results(cells, Path('none'), [file])
+        self.measures = tool.collect(budget, cells, results)
         self.values = {}
-        for measure in tool.collect(budget, cells, self.results):
+        for measure in self.measures:
             key = measure['data'], measure['row'], measure['measure']
             self.values[key] = {
                 tuple(map(int, re.findall(r'\d+', draw))): value
                 for draw, value in measure['values'].items()
             }
-        self.costs = tool.pretraining_costs(cells, self.results)
+        self.costs = tool.pretraining_costs(cells, results)
 
     def top1(self, *key):
         """As a cell of the table shows an accuracy."""
@@ -126,13 +127,8 @@ def figures(tool):
 
 
 def test_tables_of_the_quick_start(tool):
-    budget = tool.BUDGETS['quick']
-    cells = tool.plan(budget, Path('data'))
-    results, _ = tool.read_results(
-        cells, Path('none'), [RESULTS / 'quick.json']
-    )
-    measures = tool.collect(budget, cells, results)
-    for table in tool.tables_of(budget, measures, {}):
+    measures = Figures(tool, 'quick').measures
+    for table in tool.tables_of(tool.BUDGETS['quick'], measures, {}):
         assert table in (ROOT / 'docs' / 'results.md').read_text()
 
 
@@ -186,7 +182,7 @@ def test_table_of_the_study(figures):
 )
 def test_figures_in_sentences(figures, path, name):
     text = (ROOT / path).read_text()
-    if name == 'small' and path == 'docs/results.md':
+    if path == 'docs/results.md':
         text = text[text.index('## Three data sets') :]
     known = set(figures[name].all())
     told = re.findall(r'(-?\d+\.\d)\s±\s(\d+\.\d)', text)
