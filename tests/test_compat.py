@@ -238,6 +238,7 @@ def test_skeletons_are_not_drawn_as_videos():
         draw(hook, 0, batch, [None])
     hook.enable = False
     draw(hook, 0, batch, [None])
+    draw(hook, 0, dict(inputs=dict(imgs=[torch.zeros(3)])), [None])
 
 
 @pytest.mark.parametrize(

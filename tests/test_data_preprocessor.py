@@ -196,3 +196,6 @@ def test_ragged_batches_name_the_samples(what):
         rf"sample 'S7' has \({after}\).*{hint}",
     ):
         preprocessor()(data)
+    if what == 'batch':
+        with pytest.raises(ValueError, match='sample 0 has .* sample 2 has'):
+            preprocessor()(dict(data, data_samples=None))

@@ -292,9 +292,9 @@ def test_the_motion_loss_is_that_of_mamp_times_its_weight(backbone):
     state = model.state_dict().items()
     plain.load_state_dict({k: v for k, v in state if 'cls_head' not in k})
     data = circling([0, 1, 2, 0])
-    found = model(*data, mode='loss')['loss_motion']
-    wanted = plain(*data, mode='loss')['loss_motion']
-    torch.testing.assert_close(found, 0.5 * wanted)
+    found, wanted = model(*data, mode='loss'), plain(*data, mode='loss')
+    for name in ('loss_motion', 'mse_zero'):
+        torch.testing.assert_close(found[name], 0.5 * wanted[name])
     with pytest.raises(ValueError, match='motion_weight=-1'):
         auxiliary(weight=-1)
 

@@ -16,6 +16,7 @@ from small_models import recogniser as build_recogniser
 from synthetic import data_set, loader, pipeline, write
 
 from mamp_mmaction.engine import WarmupCosineLR
+from mamp_mmaction.engine.runner_model import is_stand_in
 
 PRETRAIN = dict(lr=1e-3, min_lr=5e-4, epochs=400, warmup=20)
 FINETUNE = dict(lr=3e-4, min_lr=1e-5, epochs=100, warmup=5)
@@ -74,6 +75,24 @@ def test_learning_rate_at_every_iteration(recipe, per_epoch):
         assert scaled == pytest.approx(expected * 0.8**5, **exact)
 
 
+def test_a_longer_training_goes_on_by_its_own_schedule():
+    short, long = (
+        WarmupCosineLR(
+            optimizer(1.0), min_lr=0.1, warmup=2, end=end, by_epoch=False
+        )
+        for end in (4, 8)
+    )
+    for _ in range(4):
+        short.optimizer.step()
+        short.step()
+    long.load_state_dict(short.state_dict())
+    for step in range(5, 8):
+        long.optimizer.step()
+        long.step()
+        expected = formula(step, 1, 1.0, 0.1, 8, 2)
+        assert long.get_last_value() == [pytest.approx(expected)]
+
+
 def test_epochs_without_a_batch_are_explained():
     with pytest.raises(ValueError, match='smaller than .*batch_size, and dro'):
         learning_rates(NOTHING, per_epoch=0)
@@ -83,7 +102,9 @@ def test_scaling_the_learning_rate_scales_the_curve():
     """As --auto-scale-lr does, after the optimizer was built."""
     optim = optimizer(1e-3)
     optim.param_groups[0]['lr'] *= 0.25
-    scheduler = WarmupCosineLR(optim, min_lr=5e-4, warmup=2, end=10)
+    scheduler = WarmupCosineLR(
+        optim, min_lr=5e-4, warmup=2, end=10, by_epoch=False
+    )
     for step in range(9):
         expected = formula(step, 1, 1e-3, 5e-4, 10, 2) * 0.25
         assert optim.param_groups[0]['lr'] == pytest.approx(expected)
@@ -94,9 +115,9 @@ def test_scaling_the_learning_rate_scales_the_curve():
 @pytest.mark.parametrize(
     'kwargs, message',
     [
-        (dict(by_epoch=True, end=9), 'convert_to_iter_based=True'),
-        (dict(), 'needs an end'),
-        (dict(warmup=9, end=9), 'warmup=9'),
+        (dict(end=9), 'convert_to_iter_based=True'),
+        (dict(by_epoch=False), 'needs an end'),
+        (dict(warmup=9, end=9, by_epoch=False), 'warmup=9'),
     ],
 )
 def test_schedule_bad_arguments(kwargs, message):
@@ -285,3 +306,11 @@ def test_weights_that_are_not_finite_are_not_saved(run, tmp_path):
     with pytest.raises(ValueError, match='hold .* backbone.norm.bias'):
         run(hooks=[Poison()])
     assert saved(tmp_path) == ['iter_1.pth']
+
+
+def test_only_a_model_without_a_backbone_stands_in_for_one():
+    kind = type('SimpleModel', (torch.nn.Module,), {})
+    assert is_stand_in(kind())
+    own = kind()
+    own.backbone = torch.nn.Identity()
+    assert not is_stand_in(own)

@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from mmaction.models.heads import BaseHead
 from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 from mmengine.analysis import get_model_complexity_info
@@ -500,6 +501,18 @@ def test_a_head_that_does_not_fit_is_refused_at_building(head, message):
         recogniser(head)
 
 
+def test_a_head_of_other_arguments_is_taken():
+    @MODELS.register_module(force=True)
+    class FlatHead(BaseHead):
+        """Whose channels are all numbers of a sample."""
+
+        def forward(self, x):
+            return x.flatten(1)[:, : self.num_classes]
+
+    head = dict(type='FlatHead', num_classes=6, in_channels=V * D)
+    assert recogniser(head).cls_head.in_channels == V * D
+
+
 def test_label_outside_the_heads_classes():
     head, (_, samples) = MODELS.build(linear_head()), batch(labels=[0, 6])
     with pytest.raises(ValueError, match="'S001' has label 6.*num_classes=6"):
@@ -627,6 +640,7 @@ def test_inputs_that_do_not_fit(shape, mode, message):
         (torch.ones(2, 20).bool(), r"'S001' has shape \(2, 20\).*28"),
         (None, "no mask with sample 'S001'"),
         (torch.ones(2, 28).bool(), 'between 0 and 5'),
+        (torch.ones(2, 28), "'S001' is of torch.float32; expected .*bool"),
     ],
 )
 def test_masks_that_do_not_fit(mask, message):

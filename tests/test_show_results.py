@@ -410,6 +410,7 @@ def synthetic_input():
         ('features bare.npz', r"bare.npz has .* lacks \['labels'\]"),
         ('features few.npz', r'few.npz: features of shape \(2, 6\)'),
         ('features nan.npz', 'nan.npz: the features of 45 of 45 .* NaN'),
+        ('features equal.npz', 'equal.npz: the features of all 45 .* equal'),
         ('features one.npz --classes two.txt', 'two.txt has 2 .* least 3'),
         ('curves a b', 'b: no training below it has logged any of loss'),
         ('curves a --keys x', 'a: no training below it has logged any of x'),
@@ -429,6 +430,7 @@ def test_bad_input_is_told_in_one_line(run, arguments, message):
     np.savez('bare.npz', features=features, names=labels)
     write_features('few.npz', **few(features, labels))
     write_features('nan.npz', features=features * np.nan)
+    write_features('equal.npz', features=features * 0)
     Path('two.txt').write_text('a\nb\n')
     write_log('a', dict(loss=1.0, epoch=1, step=1))
     Path('b').mkdir()

@@ -42,7 +42,10 @@ def _compile_or_refuse(self, target):
 
 
 def _draw_or_refuse(self, batch_idx, data_batch, data_samples, step=0):
-    shapes = {tuple(inputs.shape) for inputs in data_batch['inputs']}
+    inputs = data_batch['inputs']
+    if isinstance(inputs, dict):  # of several modalities, none of a skeleton
+        inputs = []
+    shapes = {tuple(x.shape) for x in inputs}
     if self.enable and any(len(shape) != 4 for shape in shapes):
         raise ValueError(
             'VisualizationHook draws videos (C, T, H, W), but the inputs '

@@ -33,7 +33,8 @@ class WarmupCosineLR(_ParamScheduler):
             the training. Defaults to mmengine's ``INF``, which is refused.
         last_step (int): Index of the last step. Defaults to -1.
         by_epoch (bool): Must be False: the schedule moves every iteration.
-            Defaults to False.
+            Defaults to True, as the runner counts where a config does not
+            say, so that epochs are never taken for iterations.
         verbose (bool): Whether to print every value. Defaults to False.
 
     Raises:
@@ -49,7 +50,7 @@ class WarmupCosineLR(_ParamScheduler):
         begin: int = 0,
         end: int = INF,
         last_step: int = -1,
-        by_epoch: bool = False,
+        by_epoch: bool = True,
         verbose: bool = False,
     ) -> None:
         if by_epoch:
@@ -121,6 +122,20 @@ class WarmupCosineLR(_ParamScheduler):
             by_epoch=False,
             **kwargs,
         )
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Go on at a checkpoint's step, with this training's own lengths.
+
+        mmengine would take the checkpoint's, and a training that is resumed
+        to become longer would stay at its last learning rate.
+
+        Args:
+            state_dict (dict): Of another schedule's ``state_dict()``.
+        """
+        own = dict(begin=self.begin, end=self.end, warmup=self.warmup)
+        # Behind its end the checkpoint's has stood still.
+        own['last_step'] = max(state_dict['_global_step'] - self.begin, -1)
+        super().load_state_dict({**state_dict, **own})
 
     def _lr(self) -> float:
         """Learning rate of a group that nothing scales."""

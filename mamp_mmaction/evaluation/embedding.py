@@ -22,7 +22,7 @@ def embed(features: np.ndarray, method: str) -> np.ndarray:
 
     Raises:
         ValueError: scikit-learn is missing, or there are too few features, or
-            some that are not finite.
+            some that are not finite, or all are equal.
     """
     try:
         from sklearn.decomposition import PCA
@@ -42,6 +42,11 @@ def embed(features: np.ndarray, method: str) -> np.ndarray:
     if bad:
         raise ValueError(
             f'the features of {bad} of {count} samples are NaN or infinite.'
+        )
+    if not np.ptp(features, axis=0).any():
+        raise ValueError(
+            f'the features of all {count} samples are equal: an encoder that '
+            'gives them has learned nothing.'
         )
     features = features.astype(np.float64)
     if method == 'pca':

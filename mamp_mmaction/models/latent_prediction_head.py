@@ -162,7 +162,8 @@ class Teacher(nn.Module):
     At a training step it keeps the share m of itself and takes 1 - m of the
     encoder's weights; m goes from ``momentum`` to 1 along half a cosine over
     the runner's training, and is ``momentum`` where no runner trains. A
-    teacher that comes from no checkpoint starts as a copy of the encoder.
+    teacher that comes from no checkpoint becomes a copy of the encoder at
+    the first of them.
 
     Args:
         encoder (nn.Module): What it follows, with ``embed_tokens`` and

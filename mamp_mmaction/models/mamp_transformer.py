@@ -47,9 +47,9 @@ class MAMPTransformer(StateDictChecksMixin, BaseModule):
             confidence. Defaults to None, all.
         distinct_persons (bool): In eval mode compute persons once that are
             equal within a sample, such as one body stored twice, and absent
-            persons, all zero. The features are the same. While a model is
-            traced, compiled or exported everybody is computed: who is equal
-            depends on the data. Defaults to True.
+            persons, all zero. The features are the same. While
+            :meth:`forward` is traced, compiled or exported everybody is
+            computed: who is equal depends on the data. Defaults to True.
         init_cfg (dict | list[dict], optional): Such as
             ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
             Defaults to None.

@@ -79,15 +79,16 @@ class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
             kwargs (dict): Unused; part of the toolbox's signature.
 
         Returns:
-            dict[str, torch.Tensor]: The losses of both heads. Without any
-            labelled sample ``loss_cls`` is 0.
+            dict[str, torch.Tensor]: What both heads return; motion losses
+            and ``mse_zero``, which they are compared with, are weighted.
+            Without any labelled sample ``loss_cls`` is 0.
         """
         losses = self._classification_loss(inputs, data_samples)
         with frozen_running_statistics(self.backbone):
             motion = super().loss(inputs, data_samples)
-        for name in self.head.targets:
-            key = f'loss_{name}'
-            motion[key] = self.motion_weight * motion[key]
+        for name in motion:
+            if name.startswith('loss_') or name == 'mse_zero':
+                motion[name] = self.motion_weight * motion[name]
         return {**losses, **motion}
 
     def _classification_loss(

@@ -86,7 +86,7 @@ class SkeletonDataPreprocessor(BaseDataPreprocessor):
         ]
 
     def _count_visible(self, masks: list[torch.Tensor]) -> dict:
-        if self._stays(masks):
+        if self._stays(masks) or masks[0].dtype != torch.bool:
             return {}
         counts = (~torch.stack(masks)).sum(dim=-1).unique().tolist()
         fits = len(counts) == 1 and 0 < counts[0] < masks[0].shape[-1]
@@ -128,8 +128,12 @@ class SkeletonDataPreprocessor(BaseDataPreprocessor):
 
     @staticmethod
     def _check_shapes(
-        what: str, tensors: list[torch.Tensor], samples: SampleList, hint: str
+        what: str,
+        tensors: list[torch.Tensor],
+        samples: SampleList | None,
+        hint: str,
     ) -> None:
+        samples = samples or [{}] * len(tensors)
         for index, x in enumerate(tensors):
             if x.shape != tensors[0].shape:
                 raise ValueError(

@@ -11,9 +11,11 @@ from functools import wraps
 
 import torch
 from mmaction.models import RecognizerGCN
-from mmaction.models.heads import BaseHead
+from mmaction.models.heads import BaseHead, GCNHead
 
-# Arguments of a head, and what they are called in the encoder.
+from .classifier_head import ClassifierHead
+
+# Arguments of this package's heads and GCNHead, as the encoder calls them.
 HEAD_ARGUMENTS = dict(in_channels='embed_dims', num_joints='num_joints')
 
 
@@ -32,6 +34,8 @@ def _checked(init: Callable) -> Callable:
     def init_and_check(self: RecognizerGCN, *args, **kwargs) -> None:
         init(self, *args, **kwargs)
         head = self.cls_head if self.with_cls_head else None
+        if not isinstance(head, (GCNHead, ClassifierHead)):
+            return  # another's may mean something else
         for name, attribute in HEAD_ARGUMENTS.items():
             own = getattr(head, name, None)
             wanted = getattr(self.backbone, attribute, None)

@@ -21,9 +21,10 @@ def stack_masks(
         torch.Tensor: Bool, (N, M, L), True where a token is masked.
 
     Raises:
-        ValueError: If a mask is absent or has another shape; its sample is
-            named.
+        ValueError: If a mask is absent, not bool or of another shape; its
+            sample is named.
     """
+    masks = []
     for index, sample in enumerate(data_samples):
         name = sample_name(sample, index)
         if 'mask' not in sample:
@@ -32,13 +33,20 @@ def stack_masks(
                 'FormatGCNInput, MotionAwareMask and PackActionInputs('
                 "algorithm_keys=('mask', ))."
             )
-        if tuple(sample.mask.shape) != shape:
+        mask = torch.as_tensor(sample.mask)
+        if mask.dtype != torch.bool:
             raise ValueError(
-                f'The mask of {name} has shape {tuple(sample.mask.shape)}, '
+                f'The mask of {name} is of {mask.dtype}; expected torch.bool, '
+                'True where a token is masked.'
+            )
+        if tuple(mask.shape) != shape:
+            raise ValueError(
+                f'The mask of {name} has shape {tuple(mask.shape)}, '
                 f'but its skeleton needs (persons, tokens) = {shape}: '
                 'MotionAwareMask and the model must agree on t_patch_size.'
             )
-    return torch.stack([sample.mask for sample in data_samples])
+        masks.append(mask)
+    return torch.stack(masks)
 
 
 def count_visible(mask: torch.Tensor) -> int:
