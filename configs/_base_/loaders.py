@@ -1,6 +1,7 @@
 # Loaders and pipelines of every data set. What data sets differ in is set by
 # mamp_mmaction.config.use_dataset.
 train_dataloader = dict(
+    batch_size=32,
     num_workers=2,
     persistent_workers=True,
     drop_last=True,

@@ -8,3 +8,4 @@ model = dict(
         type='MAMPFinetuneHead', in_channels=256, label_smooth_eps=0.1
     ),
 )
+train_dataloader = dict(batch_size=24)

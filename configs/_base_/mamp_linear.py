@@ -6,3 +6,4 @@ model = dict(
     backbone=dict(type='MAMPTransformer'),
     cls_head=dict(type='LinearProbeHead', in_channels=256),
 )
+train_dataloader = dict(batch_size=128)

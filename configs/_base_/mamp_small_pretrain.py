@@ -5,6 +5,5 @@ model = dict(
     backbone=dict(embed_dims=128, depth=4),
     neck=dict(decoder_embed_dims=128, depth=2),
 )
-train_dataloader = dict(batch_size=32)
 optim_wrapper = dict(type='AutoAmpOptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)

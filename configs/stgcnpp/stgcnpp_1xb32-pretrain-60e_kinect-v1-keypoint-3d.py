@@ -15,6 +15,5 @@ model = dict(
         graph_cfg=dict(mode='spatial'),
     )
 )
-train_dataloader = dict(batch_size=32)
 train_cfg = dict(max_epochs=60)
 auto_scale_lr = dict(base_batch_size=32)

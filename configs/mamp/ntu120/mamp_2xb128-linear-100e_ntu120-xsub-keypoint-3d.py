@@ -3,7 +3,6 @@ _base_ = ['../../_base_/datasets/ntu120.py', '../../_base_/mamp_linear.py']
 from mamp_mmaction.config import use_dataset
 
 use_dataset(_base_, split='xsub')
-train_dataloader = dict(batch_size=128)
 load_from = (
     'work_dirs/mamp_4xb32-pretrain-400e_ntu120-xsub-keypoint-3d/epoch_400.pth'
 )

@@ -3,4 +3,3 @@ _base_ = ['../../_base_/datasets/ntu120.py', '../../_base_/mamp_pretrain.py']
 from mamp_mmaction.config import use_dataset
 
 use_dataset(_base_, split='xsub')
-train_dataloader = dict(batch_size=32)

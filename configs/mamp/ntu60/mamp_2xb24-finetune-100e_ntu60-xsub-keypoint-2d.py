@@ -6,7 +6,6 @@ _base_ = [
 from mamp_mmaction.config import use_dataset
 
 use_dataset(_base_, split='xsub')
-train_dataloader = dict(batch_size=24)
 load_from = (
     'work_dirs/mamp_4xb32-pretrain-400e_ntu60-xsub-keypoint-2d/epoch_400.pth'
 )

@@ -7,4 +7,3 @@ from mamp_mmaction.config import use_dataset
 
 use_dataset(_base_, split='xsub')
 model = dict(neck=dict(depth=3))
-train_dataloader = dict(batch_size=32)

@@ -3,6 +3,5 @@ _base_ = ['../../_base_/datasets/pku1.py', '../../_base_/mamp_pretrain.py']
 from mamp_mmaction.config import use_dataset
 
 use_dataset(_base_, split='xsub')
-train_dataloader = dict(batch_size=32)
 # The linear probe starts from epoch 301.
 custom_hooks = [dict(type='CheckpointHook', interval=301, save_last=False)]

@@ -8,7 +8,6 @@ model = dict(
     backbone=dict(embed_dims=64, depth=3, num_heads=4),
     neck=dict(decoder_embed_dims=64, depth=1),
 )
-train_dataloader = dict(batch_size=32)
 train_cfg = dict(max_epochs=60)
 param_scheduler = dict(warmup=5)
 auto_scale_lr = dict(base_batch_size=32)
