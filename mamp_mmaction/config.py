@@ -277,6 +277,13 @@ def _members(
         options = [replace(data, union=None, **its) for its in data.union]
         return list(zip(loader.dataset.datasets, options))
     if data.ann_file is not None:
+        if 'datasets' in dataset and not (data.stored_layout or data.layout):
+            raise ValueError(
+                'the inherited config is a union of data sets, whose files '
+                'hold different joints: say by stored_layout which are in '
+                f'{data.ann_file!r}, or by layout if the model is to have '
+                'them too.'
+            )
         loader.dataset = members[0]
         members = [loader.dataset]
     return [(member, data) for member in members]

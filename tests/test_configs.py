@@ -972,6 +972,8 @@ def test_a_union_of_ones_own(tmp_path):
         elif found != expected:
             found = [('3.pkl', found, 'kinect_v1')]
         assert mapped(cfg) == found
+    with pytest.raises(ValueError, match="stored_layout which are in '3.pkl"):
+        child(tmp_path, './union.py', "ann_file='3.pkl', split='a'")
 
 
 def test_a_new_data_set_takes_the_unions_recipe(tmp_path, unseen_layout):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmaction.registry import MODELS
+from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
 from processes import ROOT, run_successfully
@@ -26,6 +27,7 @@ from synthetic import data_set, pixel_data, write
 from mamp_mmaction.evaluation.extraction import (
     extract_features,
     ordered_dataloader,
+    split_dataloader,
 )
 from mamp_mmaction.layouts import get_layout
 
@@ -183,6 +185,40 @@ def test_every_sample_is_taken_once_in_order(tmp_path):
     assert isinstance(loader.sampler, DefaultSampler)
     with pytest.raises(ValueError, match='shuffle=True.*ordered_dataloader'):
         extract_features(MODELS.build(PRETRAINING), loader)
+
+
+def test_members_of_a_union_keep_their_own_joints(tmp_path):
+    """Training data too, which else are extracted as validation data are."""
+    part = loader_config(tmp_path, SKELETONS)['dataset']
+    layouts = 'kinect_v1', 'nw_ucla'
+
+    def union(number):
+        return dict(
+            type='ConcatDataset',
+            datasets=[
+                dict(
+                    part,
+                    pipeline=[
+                        dict(type='MapJoints', source=x, target='utd_mhad'),
+                        *(SKELETONS * number),
+                    ],
+                )
+                for x in layouts
+            ],
+        )
+
+    cfg = Config(
+        dict(
+            train_dataloader=dict(batch_size=2, dataset=union(2)),
+            val_dataloader=dict(batch_size=2, dataset=union(1)),
+        )
+    )
+    for split in ('train', 'val'):
+        loader = split_dataloader(cfg, split)
+        for member, layout in zip(loader.dataset.datasets, layouts):
+            mapping, *others = member.pipeline.transforms
+            assert mapping.source == layout
+            assert len(others) == len(SKELETONS)
 
 
 def test_labels_may_be_absent_but_not_in_part(tmp_path):

@@ -23,6 +23,7 @@ from raw_files import (
 )
 
 from mamp_mmaction.inference import SkeletonInferencer, read_recordings
+from mamp_mmaction.inference.model_joints import ModelJoints
 from mamp_mmaction.layouts import get_layout, joint_indices
 
 CLASSES = ['draw X', 'wave', 'drink water', 'sit down', 'carry', 'swipe left']
@@ -236,6 +237,22 @@ def test_joints_are_mapped_by_name_or_refused(files):
     ):
         with pytest.raises(ValueError, match=message):
             inferencer(np.ones((9, joints, 3)), layout=layout)
+
+
+def test_recordings_are_of_no_member_of_a_union():
+    members = [
+        dict(
+            pipeline=[
+                dict(type='MapJoints', source=source, target='kinect_v1')
+            ]
+        )
+        for source in ('msr_action3d', 'nw_ucla')
+    ]
+    cfg = Config(
+        dict(model={}, test_dataloader=dict(dataset=dict(datasets=members)))
+    )
+    joints = ModelJoints.of_config(cfg, members[0]['pipeline'])
+    assert joints.stored == joints.layout == get_layout('kinect_v1')
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,13 @@ def test_skeletons_and_videos_in_folders(build, data, tmp_path):
     dataset = build(data, split='xsub_val', data_prefix=prefix)
     assert dataset.get_data_info(0)['keypoint'].shape == (1, 20, 25, 3)
 
+    # A label in such a file is no label.
+    whole = dict(dataset.get_data_info(0), label=4)
+    write(tmp_path / 'S030.pkl', whole)
+    assert (
+        dataset.get_data_info(0)['label'] == data['annotations'][30]['label']
+    )
+
     path = write(tmp_path / 'S031.pkl', dict(keypoint=np.full(3, np.nan)))
     with pytest.raises(ValueError, match=rf'{path} has a keypoint of the sh'):
         dataset.get_data_info(1)

@@ -155,7 +155,8 @@ class SkeletonDataset(PoseDataset):
             path = osp.join(self.data_prefix['skeleton'], f'{name}.pkl')
             skeleton = load_plain_pickle(path)
             check_annotation(skeleton, path, keys=['keypoint'])
-            info.update(skeleton)
+            # Its label is unchecked, or may have been withheld.
+            info.update(skeleton, label=info['label'])
         return info
 
     def _where(self, sample: dict, index: int) -> str:

@@ -59,7 +59,8 @@ def ordered_dataloader(
             sampler and ``drop_last`` are replaced, and a data set that is
             repeated or rebalanced by a wrapper is taken out of it.
         pipeline (list[dict], optional): Replaces the pipeline of the data
-            set. Defaults to None.
+            set, or of the members of a union, but for ``MapJoints``, which
+            tells the joints of their files. Defaults to None.
 
     Returns:
         DataLoader: The loader; of several processes each has its share.
@@ -145,8 +146,21 @@ def _plain_dataset(cfg: dict, pipeline: list[dict] | None) -> ConfigDict:
     # Else a sample that its pipeline refuses is replaced by another one.
     cfg.test_mode = True
     if pipeline is not None:
-        cfg.pipeline = pipeline
+        own = [step for step in cfg.pipeline if is_mapping(step)]
+        cfg.pipeline = own + [s for s in pipeline if not is_mapping(s)]
     return cfg
+
+
+def is_mapping(step: dict) -> bool:
+    """Whether a step of a pipeline maps stored joints to the model's.
+
+    Args:
+        step (dict): Its config.
+
+    Returns:
+        bool: True of ``MapJoints``.
+    """
+    return type_name(step) == 'MapJoints'
 
 
 def model_with_backbone(

@@ -16,7 +16,8 @@ class ModelJoints:
     Attributes:
         layout (SkeletonLayout, optional): Their layout.
         stored (SkeletonLayout, optional): That of recordings which do not
-            tell theirs: of the config's own data set.
+            tell theirs: of the config's own data set, or, of a union, the
+            model's.
         num_joints (int, optional): How many they are.
     """
 
@@ -44,6 +45,8 @@ class ModelJoints:
         for step in pipeline:
             if step['type'] == 'MapJoints':
                 name, stored = step['target'], get_layout(step['source'])
+        if 'datasets' in cfg.test_dataloader.dataset:
+            stored = None
         if name is None and graph is not None:
             name = _layout_of_graph(graph)
         if name is not None:
