@@ -158,11 +158,13 @@ def test_skeletons_and_videos_in_folders(build, data, tmp_path):
     assert dataset.get_data_info(0)['keypoint'].shape == (1, 20, 25, 3)
 
     # A label in such a file is no label.
-    whole = dict(dataset.get_data_info(0), label=4)
-    write(tmp_path / 'S030.pkl', whole)
-    assert (
-        dataset.get_data_info(0)['label'] == data['annotations'][30]['label']
-    )
+    info = dataset.get_data_info(0)
+    write(tmp_path / 'S030.pkl', dict(info, label=info['label'] + 1))
+    assert dataset.get_data_info(0)['label'] == info['label']
+    # Compressed, for DecompressPose.
+    compressed = dict(keypoint=np.ones((9, 17, 3)), frame_inds=np.arange(9))
+    write(tmp_path / 'S030.pkl', compressed)
+    assert dataset.get_data_info(0)['keypoint'].shape == (9, 17, 3)
 
     path = write(tmp_path / 'S031.pkl', dict(keypoint=np.full(3, np.nan)))
     with pytest.raises(ValueError, match=rf'{path} has a keypoint of the sh'):

@@ -154,7 +154,8 @@ class SkeletonDataset(PoseDataset):
             name = info.get('filename', info.get('frame_dir'))
             path = osp.join(self.data_prefix['skeleton'], f'{name}.pkl')
             skeleton = load_plain_pickle(path)
-            check_annotation(skeleton, path, keys=['keypoint'])
+            if 'frame_inds' not in skeleton:  # else for DecompressPose
+                check_annotation(skeleton, path, keys=['keypoint'])
             # Its label is unchecked, or may have been withheld.
             info.update(skeleton, label=info['label'])
         return info
