@@ -8,8 +8,10 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from processes import start_fork
@@ -18,6 +20,7 @@ from synthetic import data_set, write
 import mamp_mmaction.__main__ as launcher
 from mamp_mmaction.datasets.annotation_file import read_annotations
 from mamp_mmaction.utils import resumable
+from mamp_mmaction.utils.plots import draw_curves
 
 FOLDER = Path('work')
 
@@ -294,6 +297,23 @@ def test_the_report_of_what_is_finished(results):
     tables = results.write_report('small', against, cells, FOLDER)
     assert '| model | difference from MAMP | on | fine-tuned,' in tables
     assert '| MAMP transformer | none | - | **-2.0 ± 0.6** |' in tables
+
+
+def test_the_plot_joins_no_points_across_a_gap(monkeypatch):
+    figures = []
+
+    def save(self, path, format):
+        figures.append(self)
+        path.touch()
+
+    monkeypatch.setattr(Figure, 'savefig', save)
+    both = {x: (x, 50 + x, 1.0) for x in (3, 10, 30)}
+    curves = dict(all=[*both.values()], ends=[both[3], both[30]])
+    draw_curves(Path('a.png'), dict(panel=curves), 'x', 'y', 'title')
+    every, ends = (bars.lines[0] for bars in figures[0].axes[0].containers)
+    assert every.get_ydata().tolist() == [53, 60, 80]
+    broken = ends.get_ydata().astype(float)
+    np.testing.assert_array_equal(broken, [53, np.nan, 80])
 
 
 def test_a_row_changes_what_it_names_alone(results):

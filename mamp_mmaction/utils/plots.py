@@ -36,7 +36,8 @@ def draw_curves(
         y_label (str): What is on the vertical ones.
         title (str): Title of the legend.
         is_log (bool): Whether the horizontal axes are logarithmic, with a
-            tick at every point. Defaults to True.
+            tick at every point; a curve breaks where it lacks one that
+            others of its panel have. Defaults to True.
     """
     from matplotlib.figure import Figure
 
@@ -48,17 +49,21 @@ def draw_curves(
     every = figure.subplots(1, len(panels), squeeze=False)[0]
     lines = {}
     for axes, (panel, curves) in zip(every, panels.items()):
+        ticks = sorted({x for points in curves.values() for x, *_ in points})
         for name, points in curves.items():
             place = names.index(name)
+            if is_log:
+                found = {x: (x, *others) for x, *others in points}
+                points = [found.get(x, (x, np.nan, np.nan)) for x in ticks]
             x, y, error = zip(*sorted(points))
             if is_log:
                 # Side by side, so that bars do not hide each other.
-                shift = 1.015 ** (place - (len(names) - 1) / 2)
+                shift = 1.03 ** (place - (len(names) - 1) / 2)
                 x = [shift * value for value in x]
             lines[name] = axes.errorbar(
                 x,
                 y,
-                [float('nan') if e is None else e for e in error],
+                [np.nan if e is None else e for e in error],
                 color=COLORS[place % len(COLORS)],
                 linestyle=LINES[place // len(COLORS) % len(LINES)],
                 marker='o',
@@ -66,9 +71,6 @@ def draw_curves(
                 capsize=3,
             )
         if is_log:
-            ticks = sorted(
-                {x for points in curves.values() for x, *_ in points}
-            )
             axes.set_xscale('log')
             axes.set_xticks([], minor=True)
             axes.set_xticks(ticks, [f'{x:,}' for x in ticks])
