@@ -687,21 +687,23 @@ def parse_args(argv=None):
         help='torch.compile as the last row of step, and in runner',
     )
     options = dict(
-        threads=(None, None, 'threads of the CPU'),
+        threads=(None, None, 'threads of the CPU (default: as torch chooses)'),
         batch_size=(
             None,
             4,
-            'samples of a batch, without --short 128 on a GPU',
+            'samples of a batch (default: 4, on a GPU 128, with --short 4)',
         ),
         workers=(0, 0, "processes of runner's data loader"),
         **SIZES,
     )
     for key, (default, short, text) in options.items():
+        if default is not None:
+            text = f'{text} (default: {default}, with --short {short})'
         parser.add_argument(
             f'--{key.replace("_", "-")}',
             type=type(default or 0),
             metavar='N',
-            help=f'{text} (default: {default}, with --short {short})',
+            help=text,
         )
     args = parser.parse_args(argv)
     for key, (default, short, _) in options.items():

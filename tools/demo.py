@@ -75,7 +75,8 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--window',
         type=int,
         metavar='FRAMES',
-        help='look at this many frames at a time (default: at all)',
+        help='look at this many frames at a time (default: the whole '
+        'recording at once)',
     )
     parser.add_argument(
         '--stride',
