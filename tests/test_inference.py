@@ -161,6 +161,12 @@ def test_volumes_of_pixels(tmp_path):
     np.testing.assert_allclose(
         found['pred_scores'], annotated[0]['pred_scores'], atol=1e-5
     )
+    bare = dict(sample, img_shape=None)
+    synthetic.write(tmp_path / 'bare.pkl', [bare])
+    for source in (values, bare, 'bare.pkl'):
+        (same,) = inferencer(source, image_size=(100, 100))['predictions']
+        assert same['pred_scores'] == found['pred_scores']
+    assert bare['img_shape'] is None
     with pytest.raises(ValueError, match='has 25 joints, but the model takes'):
         del sample['keypoint_score']
         inferencer(dict(sample, keypoint=np.ones((1, 20, 25, 2))))

@@ -248,6 +248,8 @@ def test_an_image_without_size_names_the_sample():
     given = ScaleToImage(shape)(dict(raw))['keypoint']
     told = ScaleToImage()(dict(raw, img_shape=shape))['keypoint']
     np.testing.assert_array_equal(given, told)
+    given = ScaleToImage(shape)(dict(raw, img_shape=None))['keypoint']
+    np.testing.assert_array_equal(given, told)
     with pytest.raises(ValueError, match="'S001A001' has img_shape=None"):
         ScaleToImage()(raw)
     with pytest.raises(ValueError, match=r"'S001A001'.*\(2, 50, 25, 3\)"):

@@ -178,7 +178,7 @@ class SkeletonInferencer(BaseInferencer):
                 that registers it. Defaults to None, what a file tells, else
                 that of the config's data set.
             image_size (tuple[int, int], optional): Width and height, for
-                files in 2D that do not tell. Defaults to None.
+                inputs in 2D that do not tell. Defaults to None.
 
         Returns:
             dict: ``predictions``, a list in the order of the inputs, each a
@@ -423,7 +423,7 @@ def _read(
         if _is_path(source):
             yield from read_recordings(source, layout, image_size)
         else:
-            yield as_recording(source, index, name)
+            yield as_recording(source, index, name, image_size)
 
 
 def _is_path(value: object) -> bool:

@@ -1,7 +1,7 @@
 """Skeleton files of every known kind, read as samples of a data set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,15 +42,28 @@ class Recording:
             None, unknown.
         true_class (str | int, optional): Name of its class, or the label
             where its classes have no names. Defaults to None, unknown.
+
+    Args:
+        image_size (tuple[int, int], optional): Width and height in pixels, of
+            a sample in 2D that has no ``img_shape``. Defaults to None.
     """
 
     sample: dict
     where: str
     layout: str | None = None
     true_class: str | int | None = None
+    image_size: InitVar[tuple[int, int] | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, image_size: tuple[int, int] | None) -> None:
+        if isinstance(self.sample, dict):  # the check may change it
+            self.sample = dict(self.sample)
         check_annotation(self.sample, self.where, keys=KEYS)
+        if (
+            image_size
+            and self.sample['keypoint'].shape[3] == 2
+            and self.sample.get('img_shape') is None
+        ):
+            self.sample['img_shape'] = (image_size[1], image_size[0])
 
     @property
     def name(self) -> str:
@@ -171,7 +184,8 @@ def read_recordings(
     path = Path(path)
     given = layout and load_layout(layout)
     if path.suffix == '.pkl':
-        return _read_annotations(path, given and given.name, samples)
+        name = given and given.name
+        return _read_annotations(path, name, image_size, samples)
     if samples:
         raise ValueError(
             f'{path}: only an annotation file (.pkl) has samples by name.'
@@ -213,7 +227,10 @@ def read_recordings(
 
 
 def _read_annotations(
-    path: Path, layout: str | None, names: list[str] | None
+    path: Path,
+    layout: str | None,
+    image_size: tuple[int, int] | None,
+    names: list[str] | None,
 ) -> list[Recording]:
     content = read_annotations(path)
     classes = None
@@ -238,7 +255,9 @@ def _read_annotations(
         label = sample.get('label')
         if classes and label is not None:
             label = classes[label]
-        recordings.append(Recording(sample, where, layout, label))
+        recordings.append(
+            Recording(sample, where, layout, label, image_size)
+        )
     return recordings
 
 
@@ -258,15 +277,21 @@ def _layout_of_names(path: Path):
 
 
 def as_recording(
-    source: 'np.ndarray | dict | Recording', index: int, layout: str | None
+    source: 'np.ndarray | dict | Recording',
+    index: int,
+    layout: str | None,
+    image_size: tuple[int, int] | None = None,
 ) -> Recording:
     """Return an array or an annotation as a recording.
 
     Args:
         source (np.ndarray | dict | Recording): An array (T, V, C) or
-            (M, T, V, C), or an annotation.
+            (M, T, V, C), or an annotation. With ``image_size`` three numbers
+            a joint of an array are x, y and a score.
         index (int): Its place among the inputs, which names an array.
         layout (str, optional): Name of its layout, if it has none.
+        image_size (tuple[int, int], optional): Width and height in pixels,
+            for 2D that does not tell. Defaults to None.
 
     Raises:
         ValueError: It is of another form.
@@ -281,8 +306,11 @@ def as_recording(
                 '(frames, joints, coordinates) or (persons, frames, joints, '
                 'coordinates).'
             )
-        keypoint = source if source.ndim == 4 else source[None]
-        source = make_annotation(where, 0, keypoint)
+        keypoint, more = source if source.ndim == 4 else source[None], {}
+        if image_size and keypoint.shape[3] == 3:  # as in files
+            more['keypoint_score'] = keypoint[..., 2]
+            keypoint = keypoint[..., :2]
+        source = make_annotation(where, 0, keypoint, **more)
         del source['label']
     if not isinstance(source, dict):
         raise ValueError(
@@ -291,4 +319,4 @@ def as_recording(
         )
     if 'frame_dir' in source:
         where = sample_name(source)
-    return Recording(source, where, layout)
+    return Recording(source, where, layout, image_size=image_size)

@@ -48,7 +48,9 @@ class ScaleToImage(ShownTransform):
                 f'{sample_name(results)} has a keypoint of shape '
                 f'{keypoint.shape}.'
             )
-        shape = results.get('img_shape', self.img_shape)
+        shape = results.get('img_shape')
+        if shape is None:
+            shape = self.img_shape
         if shape is None or min(shape) <= 0:
             raise ValueError(
                 f'{sample_name(results)} has img_shape={shape}: give the '
