@@ -287,7 +287,8 @@ def joint_indices(source: str, target: str) -> list[int]:
     Args:
         source (str): Name of the layout that has them.
         target (str): Name of the layout whose joints are wanted. Joints that
-            the first and the second Kinect name differently are the same.
+            the first and the second Kinect name differently are the same,
+            unless a layout has both names.
 
     Returns:
         list[int]: Places in ``source``, in the order of ``target``, so that
@@ -298,17 +299,25 @@ def joint_indices(source: str, target: str) -> list[int]:
             are listed.
     """
     have, wanted = (
-        [SYNONYMS.get(name, name) for name in get_layout(layout).joint_names]
-        for layout in (source, target)
+        get_layout(layout).joint_names for layout in (source, target)
     )
     places = {name: place for place, name in enumerate(have)}
-    lacking = [name for name in wanted if name not in places]
+    others = {
+        SYNONYMS.get(name, name): place
+        for name, place in places.items()
+        if name not in wanted
+    }
+    found = [
+        places.get(name, others.get(SYNONYMS.get(name, name)))
+        for name in wanted
+    ]
+    lacking = [name for name, place in zip(wanted, found) if place is None]
     if lacking:
         raise ValueError(
             f'layout {source!r} lacks joints of layout {target!r}: '
             f'{", ".join(lacking)}.'
         )
-    return [places[name] for name in wanted]
+    return found
 
 
 def _check_tree(

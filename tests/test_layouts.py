@@ -182,6 +182,30 @@ def test_the_second_kinect_has_all_joints_of_the_first():
         joint_indices('kinect_v1', 'nturgb+d')
 
 
+def test_both_names_of_a_joint_in_one_layout_are_two_joints():
+    both = ('hip', 'hip'), ('spine_mid', 'hip'), ('spine', 'spine_mid')
+    try:
+        register_layout('both', origin='hip', joints=both)
+        register_layout('mid', origin='hip', joints=both[:2])
+        end = ('spine', 'hip')
+        register_layout('end', origin='hip', joints=(both[0], end))
+        for source, target, places in (
+            ('both', 'both', [0, 1, 2]),
+            ('both', 'mid', [0, 1]),
+            ('both', 'end', [0, 2]),
+            ('mid', 'end', [0, 1]),
+            ('end', 'mid', [0, 1]),
+        ):
+            assert joint_indices(source, target) == places
+        with pytest.raises(ValueError, match="'mid' lacks .* 'both': spine[.]"):
+            joint_indices('mid', 'both')
+        with pytest.raises(ValueError, match="lacks .* 'both': spine_mid[.]"):
+            joint_indices('end', 'both')
+    finally:
+        for name in ('both', 'mid', 'end'):
+            LAYOUTS.pop(name, None)
+
+
 def test_unknown_layout_names_the_known_ones():
     with pytest.raises(ValueError, match=r"'ntu'.*'nturgb\+d', 'coco'"):
         get_layout('ntu')
