@@ -6,13 +6,14 @@ import pytest
 import synthetic
 from mmaction.datasets import PoseDataset
 
-from mamp_mmaction.datasets import annotation_file
+from mamp_mmaction.datasets import SkeletonDataset, annotation_file
 from mamp_mmaction.datasets.annotation_file import (
     check_annotation,
     read_annotations,
     summarise,
     write_annotations,
 )
+from mamp_mmaction.inference import read_recordings
 
 
 def annotation(name, seed=0, **kwargs):
@@ -78,6 +79,7 @@ def broken(**changes):
         ('label', 2, 'label 2, but there are 2 classes'),
         ('keypoint_score', np.ones((1, 6, 19)), r'19\), expected \(1, 6, 20'),
         ('keypoint_score', np.full((1, 6, 20), np.nan), '120 numbers in its'),
+        ('keypoint_score', [[1.0], []], 'lists of several lengths'),
     ],
 )
 def test_faults_are_found_before_writing(tmp_path, key, value, message):
@@ -86,6 +88,61 @@ def test_faults_are_found_before_writing(tmp_path, key, value, message):
     with pytest.raises(ValueError, match=rf"l: sample 'a' has .*{message}"):
         write_annotations(path, {}, [broken(**{key: value})], ['a', 'b'])
     assert not path.exists()
+
+
+def test_scores_that_are_no_array(tmp_path):
+    path, scores = tmp_path / 'data.pkl', np.ones((1, 6, 20)).tolist()
+    samples = [
+        broken(keypoint_score=None, frame_dir='none'),
+        broken(keypoint_score=scores, frame_dir='lists'),
+    ]
+    mmengine.dump(samples, path)
+    none, lists = SkeletonDataset(str(path), synthetic.pipeline(8))
+    assert none['inputs'].shape[-1] == 3 and lists['inputs'].shape[-1] == 4
+    none, lists = read_recordings(path)
+    assert 'keypoint_score' not in none.cut(0, 3).sample
+    assert lists.cut(0, 3).sample['keypoint_score'].shape == (1, 3, 20)
+
+
+def test_names_in_arrays_are_read_and_written(tmp_path, content):
+    split, annotations = content
+    path, arrays = (
+        tmp_path / 'data.pkl',
+        {k: np.array(split[k]) for k in split},
+    )
+    classes = np.array(['run', 'rest'])
+    data = dict(split=arrays, annotations=annotations, classes=classes)
+    mmengine.dump(data, path)
+    dataset = SkeletonDataset(str(path), [], split='train')
+    assert len(dataset) == 2 and dataset.metainfo['classes'] == ('run', 'rest')
+    assert [r.true_class for r in read_recordings(path)][:2] == ['run', 'rest']
+    write_annotations(path, arrays, annotations, classes)
+    read = read_annotations(path)
+    assert (read['split'], read['classes']) == (split, ['run', 'rest'])
+    write_annotations(path, split, annotations, [])
+    assert 'classes' not in read_annotations(path)
+
+
+@pytest.mark.parametrize(
+    'names', [None, 'ab', ['a', 1], [['a']], {'a': 1}, np.array([['a']])]
+)
+def test_what_is_no_list_of_names(tmp_path, content, names):
+    _, annotations = content
+    path, split = tmp_path / 'data.pkl', dict(train=names)
+    mmengine.dump(dict(split=split, annotations=annotations), path)
+    with pytest.raises(
+        ValueError, match=r"data.pkl: split 'train' is .* list"
+    ):
+        SkeletonDataset(str(path), [], split='train')
+    with pytest.raises(
+        ValueError, match=r"data.pkl: split 'train' is .* list"
+    ):
+        write_annotations(path, split, annotations)
+    if names is None:
+        return
+    mmengine.dump(dict(split={}, annotations=[], classes=names), path)
+    with pytest.raises(ValueError, match=r"data.pkl: 'classes' is .* list of"):
+        read_annotations(path)
 
 
 def test_samples_of_several_classes():

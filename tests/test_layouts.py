@@ -197,7 +197,7 @@ def test_both_names_of_a_joint_in_one_layout_are_two_joints():
             ('end', 'mid', [0, 1]),
         ):
             assert joint_indices(source, target) == places
-        with pytest.raises(ValueError, match="'mid' lacks .* 'both': spine[.]"):
+        with pytest.raises(ValueError, match="'mid' lacks .*'both': spine[.]"):
             joint_indices('mid', 'both')
         with pytest.raises(ValueError, match="lacks .* 'both': spine_mid[.]"):
             joint_indices('end', 'both')

@@ -49,7 +49,8 @@ def write_annotations(
 
     Raises:
         ValueError: The suffix is another, a split names an unknown sample,
-            two samples bear one name, or a sample is not as described.
+            two samples bear one name, or a sample, a split or the classes
+            are not as described.
     """
     path = Path(path)
     if path.suffix != '.pkl':
@@ -57,29 +58,34 @@ def write_annotations(
             f'{path}: the toolbox reads annotation files that end in .pkl; '
             f'found the suffix {path.suffix!r}.'
         )
+    content = {
+        'split': split,
+        'annotations': list(annotations),
+        'classes': classes,
+    }
+    _check_content(path, content)
+    content['split'] = {
+        name: _list_names(samples, f'{path}: split {name!r}')
+        for name, samples in split.items()
+    }
     known = set(sample_names(annotations, str(path)))
+    num_classes = len(content.get('classes', ())) or None
     for annotation in annotations:
         where = f'{path}: {sample_name(annotation)}'
-        check_annotation(annotation, where, classes and len(classes))
+        check_annotation(annotation, where, num_classes)
         if annotation['keypoint'].dtype != np.float32:
             raise ValueError(
                 f'{where} has a keypoint of {annotation["keypoint"].dtype}, '
                 'expected float32 (coarser types round away the motion '
                 'between frames).'
             )
-    for name, samples in split.items():
+    for name, samples in content['split'].items():
         unknown = [sample for sample in samples if sample not in known]
         if unknown:
             raise ValueError(
                 f'{path}: split {name!r} names {len(unknown)} samples that '
                 f'have no annotation, the first is {unknown[0]!r}.'
             )
-    content = {
-        'split': {name: list(samples) for name, samples in split.items()},
-        'annotations': list(annotations),
-    }
-    if classes is not None:
-        content['classes'] = list(classes)
     with written_whole(path) as temporary, open(temporary, 'wb') as file:
         pickle.dump(content, file, protocol=pickle.HIGHEST_PROTOCOL)
 
@@ -92,7 +98,8 @@ def read_annotations(path: str | Path) -> dict | list:
             pickled list of annotations without splits.
 
     Returns:
-        dict or list: What the file holds, in either form.
+        dict or list: What the file holds, in either form; ``'classes'``, if
+        there are any, is a list.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -162,7 +169,8 @@ def check_annotation(
 
     Args:
         annotation (dict): The sample, as the module describes it. Any
-            floating or integer type will do for its ``keypoint``.
+            floating or integer type will do for its ``keypoint``. A
+            ``keypoint_score`` that is None is removed, lists become an array.
         where (str): File and sample, to begin an error's message.
         num_classes (int, optional): Labels are below this number. Defaults
             to None, any.
@@ -244,14 +252,22 @@ def _check_keypoint(annotation: dict, where: str) -> None:
             f'{where} has no valid frame: all coordinates of its keypoint of '
             f'the shape {keypoint.shape} are zero. Remove it.'
         )
-    score = annotation.get('keypoint_score')
+    score = annotation.pop('keypoint_score', None)
     if score is not None:
-        if np.shape(score) != keypoint.shape[:3]:
+        try:
+            score = np.asarray(score)
+        except ValueError:
+            raise ValueError(
+                f'{where} has a keypoint_score of lists of several lengths, '
+                f'expected an array of the shape {keypoint.shape[:3]}.'
+            ) from None
+        if score.shape != keypoint.shape[:3]:
             raise ValueError(
                 f'{where} has a keypoint_score of the shape '
-                f'{np.shape(score)}, expected {keypoint.shape[:3]}.'
+                f'{score.shape}, expected {keypoint.shape[:3]}.'
             )
-        _check_numbers(np.asarray(score), where, 'keypoint_score')
+        _check_numbers(score, where, 'keypoint_score')
+        annotation['keypoint_score'] = score
 
 
 def _check_numbers(values: np.ndarray, where: str, key: str) -> float:
@@ -338,15 +354,16 @@ def select_split(content: dict, name: str, where: str) -> list[dict]:
         list[dict]: Its samples.
 
     Raises:
-        ValueError: There is no such split, it lists a sample without
-            annotation, or as :func:`sample_names`.
+        ValueError: There is no such split, it is no list of names or lists
+            a sample without annotation, or as :func:`sample_names`.
     """
     if name not in content['split']:
         raise ValueError(
             f'{where} has no split {name!r}; it has '
             f'{sorted(content["split"])}.'
         )
-    wanted = set(content['split'][name])
+    listed = _list_names(content['split'][name], f'{where}: split {name!r}')
+    wanted = set(listed)
     names = sample_names(content['annotations'], where)
     absent = wanted.difference(names)
     if absent:
@@ -359,7 +376,10 @@ def select_split(content: dict, name: str, where: str) -> list[dict]:
 
 
 def _check_content(path: Path, content: object) -> None:
-    """Raise ValueError unless a file's content has the toolbox's form."""
+    """Raise ValueError unless a file's content has the toolbox's form.
+
+    Classes become a list; where there are none, the key is taken out.
+    """
     form = "{'split': {name: [...]}, 'annotations': [...]} or a list"
     if not isinstance(content, dict):
         raise ValueError(
@@ -377,3 +397,20 @@ def _check_content(path: Path, content: object) -> None:
                 f'{path}: {key!r} is a {type(content[key]).__name__}, '
                 f'expected {form}.'
             )
+    classes = content.pop('classes', None)
+    if classes is not None:
+        classes = _list_names(classes, f"{path}: 'classes'")
+    if classes:
+        content['classes'] = classes
+
+
+def _list_names(names: object, what: str) -> list[str]:
+    if isinstance(names, np.ndarray):
+        names = names.tolist()
+    if not isinstance(names, (list, tuple)) or not all(
+        isinstance(name, str) for name in names
+    ):
+        raise ValueError(
+            f'{what} is {str(names)[:60]!r}, expected a list of names.'
+        )
+    return list(names)

@@ -142,9 +142,6 @@ def inspect(content: dict, layout) -> tuple[dict, dict, dict]:
 
     faults, warnings = defaultdict(list), defaultdict(list)
     classes = content.get('classes')
-    if classes is not None and not isinstance(classes, (list, tuple)):
-        faults["'classes' is no list of names"].append(type(classes).__name__)
-        content['classes'] = classes = None
     sound, names = {}, Counter()
     annotations = content['annotations']
     for index, sample in enumerate(track(annotations, len(annotations))):
