@@ -342,6 +342,9 @@ def _name_fastest(axes, places, motion, shown, layout) -> None:
                 textcoords='offset points',
                 fontsize=8,
                 ha='right' if is_left else 'left',
+                # Above a neighbour's arrows.
+                bbox=dict(facecolor='white', edgecolor='none', pad=0.5),
+                zorder=5,
                 arrowprops=dict(arrowstyle='-', color='#999999', lw=0.6),
             )
 
