@@ -456,6 +456,40 @@ def test_folder_gives_a_table(demo, files, tmp_path):
     )
 
 
+def test_broken_samples_of_an_annotation_file_are_left_out(demo, tmp_path):
+    samples = [synthetic.annotation(i, label=1) for i in range(5)]
+    for sample in samples:
+        sample['keypoint'] = body(20)
+    samples[1]['keypoint'] = np.full((1, 20, 25, 3), np.nan)
+    samples[2] = 'text'
+    samples[4]['label'] = 9
+    content = dict(split={}, annotations=samples, classes=CLASSES)
+    synthetic.write(tmp_path / 'data.pkl', content)
+    printed = demo('data.pkl', '--out', 'out.csv')
+    assert [row[1] for row in read_csv('out.csv')[1:]] == ['S000', 'S003']
+    for message in (
+        "sample 'S001' has 1500 numbers",
+        'sample 2 is a str, expected a dict',
+        "sample 'S004' has label 9, but there are 6",
+    ):
+        assert f'left out: data.pkl: {message}' in printed.err
+    synthetic.write(tmp_path / 'data.pkl', samples[1:3])
+    with pytest.raises(SystemExit, match="error: data.pkl: sample 'S001' has"):
+        demo('data.pkl')
+
+
+def test_pictures_where_nobody_is_in_any_window(demo):
+    values = body(60)
+    values[:, :10], values[:, 50:] = 0, 0
+    np.save('in.npy', values)
+    windows = ['--window', '5', '--stride', '99']
+    printed = demo('in.npy', *windows, '--out', 'out.png', 'out.gif').out
+    assert printed.count('nobody') == 2
+    with Image.open('out.gif') as image:
+        assert image.n_frames == 60
+    assert Image.open('out.png').size[0] > 500
+
+
 def test_windows_and_pictures(demo):
     np.save('long.npy', body(40))
     printed = demo(

@@ -235,7 +235,7 @@ def read_sound(files: list[Path], inferencer, args) -> Iterator[tuple]:
             file = path.relative_to(args.input).as_posix()
         try:
             recordings = read_recordings(
-                path, args.layout, args.image_size, args.sample
+                path, args.layout, args.image_size, args.sample, faults.append
             )
         except (ValueError, OSError) as error:
             faults.append(error)

@@ -62,6 +62,7 @@ def draw_animation(
     )
     margin = 0.08 * max(high - low)
     scores = [part.scores for part in parts if part.scores is not None]
+    scores = scores or [np.zeros(len(classes))]
     best = np.max(scores, axis=0).argsort()[::-1][:SHOWN]
     figure = Figure((7.2, 3.6), layout='constrained')
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
@@ -157,7 +158,7 @@ def draw_timeline(
         vmin=0,
         vmax=100,
         interpolation='nearest',
-        extent=(0, len(count), len(rows) - 0.5, -0.5),
+        extent=(0, len(count), max(len(rows), 1) - 0.5, -0.5),
     )
     axes.set_yticks(
         range(len(rows)),

@@ -157,6 +157,7 @@ def read_recordings(
     layout: str | None = None,
     image_size: tuple[int, int] | None = None,
     samples: list[str] | None = None,
+    on_fault: Callable[[ValueError], None] | None = None,
 ) -> list[Recording]:
     """Read the recordings of one file, by its ending.
 
@@ -172,10 +173,13 @@ def read_recordings(
             for 2D that does not tell. Defaults to None.
         samples (list[str], optional): Names of those wanted of an annotation
             file. Defaults to None, all.
+        on_fault (Callable, optional): Is given the error on each broken
+            sample of an annotation file, which is left out. Defaults to
+            None, the first one is raised.
 
     Returns:
-        list[Recording]: At least one; each with the layout given, or that of
-        its format, if it has one.
+        list[Recording]: Each with the layout given, or that of its format, if
+        it has one. At least one, unless ``on_fault`` was given all.
 
     Raises:
         ValueError: The file is of another form, or nobody is in it.
@@ -185,7 +189,7 @@ def read_recordings(
     given = layout and load_layout(layout)
     if path.suffix == '.pkl':
         name = given and given.name
-        return _read_annotations(path, name, image_size, samples)
+        return _read_annotations(path, name, image_size, samples, on_fault)
     if samples:
         raise ValueError(
             f'{path}: only an annotation file (.pkl) has samples by name.'
@@ -231,6 +235,7 @@ def _read_annotations(
     layout: str | None,
     image_size: tuple[int, int] | None,
     names: list[str] | None,
+    on_fault: Callable[[ValueError], None] | None,
 ) -> list[Recording]:
     content = read_annotations(path)
     classes = None
@@ -249,15 +254,23 @@ def _read_annotations(
     if not content:
         raise ValueError(f'{path}: holds no annotations.')
     recordings = []
-    for sample in content:
-        where = f'{path}: {sample_name(sample)}'
-        check_annotation(sample, where, classes and len(classes), keys=KEYS)
+    for index, sample in enumerate(content):
+        where = f'{path}: sample {index}'
+        try:
+            if isinstance(sample, dict):
+                where = f'{path}: {sample_name(sample, index)}'
+            check_annotation(
+                sample, where, classes and len(classes), keys=KEYS
+            )
+        except ValueError as error:
+            if on_fault is None:
+                raise
+            on_fault(error)
+            continue
         label = sample.get('label')
         if classes and label is not None:
             label = classes[label]
-        recordings.append(
-            Recording(sample, where, layout, label, image_size)
-        )
+        recordings.append(Recording(sample, where, layout, label, image_size))
     return recordings
 
 
