@@ -1,4 +1,5 @@
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -130,15 +131,16 @@ def test_a_layout_of_ones_own_and_workers(convert, own_layout, capsys):
 
 
 def test_labels_among_the_sequences_and_other_files(convert, tmp_path):
-    np.save('raw/a.npy', array(4, 20, 3))
+    for name in 'ab':
+        np.save(f'raw/{name}.npy', array(4, 20, 3))
     (tmp_path / 'raw' / 'notes.txt').touch()
-    write_labels(['a,wave'])
+    write_labels(['a,wave', 'b,wave'])
     (tmp_path / 'raw' / 'labels.csv').hardlink_to('labels.csv')
     with pytest.raises(SystemExit, match=r'no label .*raw/labels\.csv'):
         convert('--layout=nw_ucla')
     (tmp_path / 'labels.csv').unlink()
     (tmp_path / 'labels.csv').symlink_to('raw/labels.csv')
-    assert list(convert('--layout=nw_ucla')[1]) == ['a']
+    assert list(convert('--layout=nw_ucla')[1]) == ['a', 'b']
 
 
 def test_the_draw_takes_of_each_class_and_repeats_itself(load_tool):
@@ -162,7 +164,8 @@ def test_persons_and_frames_of_a_csv(convert, tmp_path):
     cells = lines[1].split(',')
     lines[1] = ','.join([*cells[:2], '', '', '', *cells[5:]])
     path.write_text('\n'.join(lines))
-    write_labels(['two,0'])
+    np.save('raw/one.npy', values)
+    write_labels(['one,0', 'two,0'])
     _, samples = convert('--layout=nw_ucla')
     expected = np.zeros((2, 3, 20, 3), np.float32)
     expected[0, [2, 0, 1]] = values[[0, 2, 4]]
@@ -195,9 +198,10 @@ def test_persons_and_frames_of_a_csv(convert, tmp_path):
         (None, ('--split-column=fold',), "'fold'; its columns are file, lab"),
         (None, ('--split-column=label',), "'x', expected 'train' or 'val'"),
         (['a,val', 'b,val'], ('--split-column=label',), 'all files into one'),
+        (['a,x', 'b,y'], (), 'labels.csv: no class has two files'),
         (None, ('--layout=unseen',), "layout 'unseen' is unknown"),
         (None, ('--layout=no.py',), 'no.py'),
-        (None, ('--channels=xy',), 'is in 2D: give --image-size'),
+        (None, ('--channels=xy',), '--channels: xy is in 2D: give --image'),
         (None, ('--layout=mediapipe',), 'if they are x, y and a score, give'),
         (None, ('--layout=h36m', '--strict'), r"20 .* layout 'h36m' has 17"),
         (
@@ -210,7 +214,7 @@ def test_persons_and_frames_of_a_csv(convert, tmp_path):
 def test_wrong_labels_and_options(convert, rows, options, message):
     for name in 'ab':
         np.save(f'raw/{name}.npy', array(4, 20, 3))
-    write_labels(['a,x', 'b,y'] if rows is None else rows)
+    write_labels(['a,x', 'b,x'] if rows is None else rows)
     with pytest.raises(SystemExit, match=f'error: .*{message}'):
         convert('--layout=nw_ucla', *options)
 
@@ -218,7 +222,7 @@ def test_wrong_labels_and_options(convert, rows, options, message):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ((), r'xy\+score is in 2D: give --image-size'),
+        ((), r'raw/a.npz: xy\+score is in 2D: give --image-size'),
         (
             ('--channels=xyz', '--strict'),
             r'has 2 numbers a joint and a keypoint_score, expected 3 \(xyz\)',
@@ -227,10 +231,13 @@ def test_wrong_labels_and_options(convert, rows, options, message):
 )
 def test_a_score_is_no_third_coordinate(convert, options, message):
     values = array(4, 20, 3)
-    np.savez(
-        'raw/a.npz', keypoint=values[..., :2], keypoint_score=values[..., 2]
-    )
-    write_labels(['a,x'])
+    for name in 'ab':
+        np.savez(
+            f'raw/{name}.npz',
+            keypoint=values[..., :2],
+            keypoint_score=values[..., 2],
+        )
+    write_labels(['a,x', 'b,x'])
     with pytest.raises(SystemExit, match=message):
         convert('--layout=nw_ucla', *options)
     _, samples = convert('--layout=nw_ucla', '--image-size', '8', '6')
@@ -244,12 +251,14 @@ def test_rows_of_no_frame(convert, tmp_path, capsys):
     lines = path.read_text().splitlines()
     blank = ',' * lines[0].count(',')
     path.write_text('\n'.join([lines[0], blank, '', ' ' + blank, *lines[1:]]))
-    write_labels(['a,x'])
+    copy = shutil.copy(path, 'raw/b.csv')
+    write_labels(['a,x', 'b,x'])
     _, samples = convert('--layout=nw_ucla')
     np.testing.assert_array_equal(
         samples['a']['keypoint'][0], [np.zeros((20, 3))] * 2 + [*values]
     )
     write_csv(path, values, names, 'xyz', dict(frame=[2, 'nan', 1, 0]))
+    shutil.copy(path, copy)
     with pytest.raises(SystemExit, match='no usable sequence'):
         convert('--layout=nw_ucla')
     assert 'a.csv, line 3: frame is nan' in capsys.readouterr().err
@@ -301,7 +310,7 @@ def test_broken_file_is_named_and_left_out(
     names = get_layout('nw_ucla').joint_names
     write_csv(path, np.ones((4, 20, 3)), names, 'xyz')
     change(path)
-    write_labels(['a,x', 'b,y'])
+    write_labels(['a,x', 'b,x'])
     _, samples = convert('--layout=nw_ucla')
     assert list(samples) == ['a']
     assert re.search(f'broken: raw/b.*{message}', capsys.readouterr().err)

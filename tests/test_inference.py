@@ -425,6 +425,11 @@ def test_openpose_folder_keeps_persons_apart(tmp_path):
     expected[1, 4] = 0  # nobody else is seen in frame 4
     np.testing.assert_allclose(sample['keypoint'], expected, atol=1e-3)
     assert sample['keypoint_score'][1, 0, 0] == np.float32(0.8)
+    for value in (np.nan, -np.inf, 1e7):
+        people[0]['pose_keypoints_2d'][3] = value
+        path.write_text(json.dumps(dict(people=people)))
+        with pytest.raises(ValueError, match='clip_11_key.*_2d that are NaN'):
+            read_recordings(tmp_path / 'clip')
 
 
 # The demo
@@ -522,7 +527,7 @@ def test_animation_without_windows(demo):
         (lambda p: None, [], 'there is no such file or folder'),
         (lambda p: p.write_text('{"a": 1}'), [], 'no array that could be'),
         (lambda p: np.save(p, np.zeros((0, 25, 3))), [], 'none of them 0'),
-        (lambda p: np.save(p, body()[..., :2]), [], 'give --image-size'),
+        (lambda p: np.save(p, body()[..., :2]), [], 'in.npy: xy .* --image-s'),
         (
             lambda p: np.save(p, body()),
             ['--out', 'x.mp4'],

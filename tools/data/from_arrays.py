@@ -247,19 +247,29 @@ def main(argv=None) -> None:
         channels = args.channels or guess_channels(
             files[0], layout, args.image_size
         )
-        check_image_size(channels, args.image_size)
+        check_image_size(
+            channels,
+            args.image_size,
+            '--channels' if args.channels else files[0],
+        )
         labels, classes = number_labels(
             {name: label for name, (label, _) in rows.items()}
         )
         if args.split_column:
             val = {name for name, (_, part) in rows.items() if part == 'val'}
-            if not 0 < len(val) < len(rows):
-                raise ValueError(
-                    f'{args.labels}: column {args.split_column!r} puts all '
-                    'files into one split.'
-                )
         else:
             val = draw_val(labels, args.val_share, args.seed)
+        if not 0 < len(val) < len(rows):
+            raise ValueError(
+                f'{args.labels}: '
+                + (
+                    f'column {args.split_column!r} puts all files into one '
+                    'split.'
+                    if args.split_column
+                    else 'no class has two files, of which one could be '
+                    'drawn for val: give --split-column.'
+                )
+            )
         convert(
             partial(
                 read_sequence,

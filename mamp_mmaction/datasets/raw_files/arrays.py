@@ -52,7 +52,7 @@ def read_sequence(
     Raises:
         ValueError: The file is not of this form.
     """
-    check_image_size(channels, image_size)
+    check_image_size(channels, image_size, path)
     if path.suffix == '.csv':
         values = read_csv(path, layout, channels)
     else:
@@ -81,15 +81,22 @@ def read_sequence(
     return RawFile([make_annotation(name, label, values, **more)])
 
 
-def check_image_size(channels: str, image_size: tuple | None) -> None:
+def check_image_size(
+    channels: str, image_size: tuple[int, int] | None, where: str | Path
+) -> None:
     """Check that what is in 2D, and only that, comes with an image's size.
+
+    Args:
+        channels (str): What the numbers a joint are, of :data:`CHANNELS`.
+        image_size (tuple[int, int], optional): Width and height in pixels.
+        where (str | Path): What says so, to begin the error's message.
 
     Raises:
         ValueError: It is not so.
     """
     if channels.startswith('xyz') == bool(image_size):
         raise ValueError(
-            f'{channels} '
+            f'{where}: {channels} '
             + (
                 'is in 3D: leave --image-size out.'
                 if image_size

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from ..annotation_file import LARGEST_COORDINATE
 from ..conversion import RawFile, find_files, make_annotation
 
 PATTERN = '*_keypoints.json'
@@ -97,4 +98,11 @@ def _read_frame(path: Path) -> list[np.ndarray]:
             f'{path}: has no people with pose_keypoints_2d that could be read '
             f'({type(error).__name__}: {error}).'
         ) from error
+    for person in persons:
+        if not (abs(person) <= LARGEST_COORDINATE).all():  # NaN is not
+            raise ValueError(
+                f'{path}: has numbers in pose_keypoints_2d that are NaN, '
+                f'infinite or beyond {LARGEST_COORDINATE:g}; expected zeros '
+                'for a joint that was not seen.'
+            )
     return [person for person in persons if (person[:, 2] > 0).any()]
