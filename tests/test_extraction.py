@@ -412,6 +412,7 @@ NO_JOINT = 'val_dataloader.dataset.pipeline.0.center_joint=30'
             [NO_JOINT, 'val_dataloader.num_workers=1'],
         ),
         ('no val_dataloader; it has none', 'none', 'model.json'),
+        ('loaders.py has no model', 'none', f'{CONFIGS}/_base_/loaders.py'),
         ('absent.py', 'none', 'absent.py'),
         ("device 'cuda:99' cannot be used", 'none', '--device'),
     ],

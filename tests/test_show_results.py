@@ -368,6 +368,27 @@ def test_answers_are_explained_on_the_bodies(run, step):
     np.testing.assert_allclose(shape, scale * wanted, atol=1e-4)
 
 
+def test_samples_of_several_data_sets_are_drawn(run):
+    write_config()
+    figure, _ = run('attribution', 'config.py', 'weights.pth')
+    cfg = Config.fromfile('config.py')
+    loader = cfg.test_dataloader
+    empty = dict(loader.dataset, split='xsub_train')
+    loader.dataset = dict(
+        type='ConcatDataset', datasets=[empty, loader.dataset]
+    )
+    cfg.dump('config.py')
+    given = ('attribution', 'config.py', 'weights.pth', '--samples')
+    both, _ = run(*given, 'S000', 'S004', 'S011')
+    assert both.axes[0].get_title(loc='left').startswith('S000   answer')
+    for one, other in ((0, 2), (4, 4)):
+        points = [
+            axes.collections[-1].get_offsets()
+            for axes in (figure.axes[one], both.axes[other])
+        ]
+        np.testing.assert_allclose(*points)
+
+
 def test_samples_of_like_names_are_all_drawn(run):
     model = write_config()
     nn.init.zeros_(model.cls_head.fc.weight)
@@ -416,6 +437,7 @@ def synthetic_input():
         ('curves a --keys x', 'a: no training below it has logged any of x'),
         ('curves a --keys loss x', "none of the trainings has logged 'x'"),
         ('attribution config.py a.pth', 'a.pth'),
+        ('attribution bare.py a.pth', 'bare.py has no model'),
         ('attribution config.py weights.pth --samples x', "no sample 'x'"),
         ('attribution config.py other.pth', 'other.pth: does not fit'),
         (
@@ -432,6 +454,7 @@ def test_bad_input_is_told_in_one_line(run, arguments, message):
     write_features('nan.npz', features=features * np.nan)
     write_features('equal.npz', features=features * 0)
     Path('two.txt').write_text('a\nb\n')
+    Path('bare.py').write_text('')
     write_log('a', dict(loss=1.0, epoch=1, step=1))
     Path('b').mkdir()
     if arguments.startswith('attribution'):

@@ -29,3 +29,27 @@ def test_help_and_a_mistyped_option_load_nothing(tool):
         assert run.stdout.splitlines()[-1] == f'{status} []'
         told = run.stdout if not status else run.stderr
         assert told.startswith('usage: ')
+
+
+@pytest.mark.parametrize(
+    ('tool', 'arguments'),
+    [
+        ('benchmark', 'no.py --out .'),
+        ('demo', 'demo.py --config no.py --checkpoint no.pth --out out.csv'),
+        ('export_onnx', 'no.py no.pth out.onnx'),
+        ('extract_features', 'no.py none out.npz'),
+        ('show_method', 'no.pkl no.py --sample S --out out.png'),
+        ('show_results', 'curves no --out out.png'),
+        ('data/mamp_npz', 'to-annotations no_xsub.npz out.pkl'),
+        ('data/mamp_npz', 'to-npz no.pkl out_xsub.npz'),
+    ],
+)
+def test_what_cannot_be_written_is_told_first(load_tool, tool, arguments):
+    if tool == 'export_onnx':
+        pytest.importorskip('onnxruntime')
+    Path('demo.py').touch()
+    for word in ('benchmark.md', *arguments.split()):
+        if word.startswith(('out', 'benchmark')):
+            Path(word).mkdir()
+    with pytest.raises(SystemExit, match='^error: .*cannot be written: Is a'):
+        load_tool(tool).main(arguments.split())

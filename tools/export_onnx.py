@@ -171,7 +171,9 @@ def run(args):
 
     from mamp_mmaction.datasets.made_samples import make_samples
     from mamp_mmaction.utils import written_whole
+    from mamp_mmaction.utils.atomic import check_writable
 
+    check_writable(args.out)
     cfg, model, meta = build_recogniser(args)
     samples = make_samples(cfg, model, max(BATCHES), args.shape)
     example = torch.cat([sample['inputs'] for sample in samples])

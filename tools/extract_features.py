@@ -78,10 +78,14 @@ def run(args):
         split_dataloader,
     )
     from mamp_mmaction.utils import usable_device, written_whole
+    from mamp_mmaction.utils.atomic import check_writable
 
+    check_writable(args.out)
     device = usable_device(args.device)
     try:
         cfg = load_config(args.config, args.cfg_options)
+        if 'model' not in cfg:
+            raise ValueError(f'{args.config} has no model.')
         checkpoint = None if args.checkpoint == 'none' else args.checkpoint
         model = model_with_backbone(cfg, checkpoint, args.seed).to(device)
         dataloader = split_dataloader(cfg, args.split, args.batch_size)

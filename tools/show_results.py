@@ -246,6 +246,8 @@ def attribution(args):
 
     try:
         cfg = load_config(args.config, args.cfg_options)
+        if 'model' not in cfg:
+            raise ValueError(f'{args.config} has no model.')
         model = MODELS.build(cfg.model)
         load_weights(model, args.checkpoint)
         dataset = split_dataloader(cfg, 'test').dataset
@@ -289,6 +291,7 @@ def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
     from mamp_mmaction.utils import errors_as_one_line
+    from mamp_mmaction.utils.atomic import check_writable
 
     draw = dict(
         confusion=confusion,
@@ -297,6 +300,7 @@ def main(argv=None):
         attribution=attribution,
     )
     with errors_as_one_line():
+        check_writable(args.out)
         draw[args.command](args)
         print(f'Drawn in {args.out}')
 

@@ -3,7 +3,7 @@
 import copy
 
 import numpy as np
-from mmengine.dataset import BaseDataset, Compose
+from mmengine.dataset import BaseDataset, Compose, ConcatDataset
 
 # Transforms that make other numbers of positions, such as bones.
 STREAMS = ('SkeletonStream', 'GenSkeFeat')
@@ -16,13 +16,16 @@ def positions_seen(dataset: BaseDataset, index: int) -> np.ndarray:
 
     Args:
         dataset (BaseDataset): Data set of skeletons whose pipeline ends in
-            ``PackActionInputs``, of one clip a sample.
+            ``PackActionInputs``, of one clip a sample; or several, joined.
         index (int): The sample.
 
     Returns:
         np.ndarray: Shape (M, T, V, C), y up as in :func:`draw_sequence`,
         though the pipeline may turn bodies or make bones of them.
     """
+    while isinstance(dataset, ConcatDataset):
+        member, index = dataset._get_ori_dataset_idx(index)
+        dataset = dataset.datasets[member]
     steps = dataset.pipeline.transforms
     kinds = [type(step).__name__ for step in steps]
     plain = copy.copy(dataset)

@@ -482,8 +482,10 @@ def main(argv=None) -> None:
     """Convert in either direction."""
     args = parse_args(argv)
     from mamp_mmaction.utils import errors_as_one_line
+    from mamp_mmaction.utils.atomic import check_writable
 
     with errors_as_one_line():
+        check_writable(args.out)
         if args.command == 'to-annotations':
             to_annotations(args.src, args.out, args.split)
         else:
