@@ -486,10 +486,7 @@ def run(args):
     from mamp_mmaction.engine.amp_optim_wrapper import supports_bfloat16
     from mamp_mmaction.evaluation.run_log import last_and_best, read_curve
     from mamp_mmaction.utils import describe_machine, usable_device
-    from mamp_mmaction.utils.atomic import check_writable
 
-    if args.out:
-        check_writable(args.out / 'benchmark.md')
     device = usable_device(args.device)
     args.device = str(device)
     if args.amp == 'float16' and device.type == 'cpu':
