@@ -40,7 +40,7 @@ def files(tmp_path):
 def run(files, *options, **kwargs):
     out = files[0].parent / 'out.pkl'
     in_train = {'half': lambda name: int(name[1:]) % 2 == 0}
-    convert(read, files, out, 'abcdefgh', in_train, *options, **kwargs)
+    convert(read, files, out, [*'abcdefgh'], in_train, *options, **kwargs)
     return read_annotations(out)
 
 
@@ -201,7 +201,7 @@ def test_a_file_in_another_unit_is_told(tmp_path, capsys):
         np.savetxt(tmp_path / f's{i}.txt', unit * np.arange(12).reshape(2, 6))
     files = find_files(tmp_path, '*.txt')
     in_train = {'': lambda name: True}
-    convert(read_pair, files, tmp_path / 'out.pkl', 'a', in_train)
+    convert(read_pair, files, tmp_path / 'out.pkl', ['a'], in_train)
     warnings = capsys.readouterr().err.splitlines()
     assert warnings == [
         'warning: in 1 of 5 sequences a body is 50 times larger or smaller '
