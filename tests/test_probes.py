@@ -181,6 +181,7 @@ def test_a_validation_set_is_what_counts(tool, capsys):
         (['--subject', '(a)'], {}, "subject 'a'; .* two or more"),
         ([], dict(labels=np.zeros((36, 2))), 'one vector, label and name'),
         ([], dict(names=np.array(['x'] * 9)), '9 names'),
+        ([], dict(labels=np.array(['x'] * 36)), 'labels of <U1 .* integers'),
         ([], dict(features=np.ones((36, 2, 2))), 'no --per-token'),
         ([], dict(names=np.array([None] * 36)), 'mine.npz: holds no array'),
         (['--neighbours', '99'], {}, 'k=99 nearest neighbours of 24'),

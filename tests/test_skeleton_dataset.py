@@ -210,6 +210,17 @@ def test_dropped_persons_are_warned_of(build, data, logged):
     )
 
 
+def test_scores_of_some_samples_are_warned_of(build, data, logged):
+    sample = data['annotations'][7]
+    sample['keypoint_score'] = np.ones(sample['keypoint'].shape[:3])
+    build(data, pipeline=[dict(type='DropScore')])
+    assert not logged
+    build(data)
+    (text,) = logged
+    number = len(data['annotations'])
+    assert f"in 1 of {number} samples, such as sample 'S007'" in text
+
+
 def test_another_number_of_classes_is_warned_of(build, data, logged):
     data['classes'] = ['sit', 'stand', 'wave', 'nod', 'rest']
     build(data, num_classes=5)

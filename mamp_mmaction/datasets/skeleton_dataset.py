@@ -17,6 +17,7 @@ from .annotation_file import (
     select_split,
 )
 from .sample_name import sample_name
+from .transforms import DropScore
 
 UNLABELLED = -1
 
@@ -207,7 +208,17 @@ class SkeletonDataset(PoseDataset):
                     'joints, coordinates), but most samples have '
                     f'{common[0]} of {common[1]}.'
                 )
-        for step in self.pipeline.transforms:
+        scored = [s for s in samples if 'keypoint_score' in s]
+        steps = self.pipeline.transforms
+        drops = any(isinstance(step, DropScore) for step in steps)
+        if 0 < len(scored) < len(samples) and not drops:
+            self._warn(
+                f'has a keypoint_score in {len(scored)} of {len(samples)} '
+                f'samples, such as {sample_name(scored[0])}, and a batch '
+                'needs it in all or none: give it to all, or drop it by '
+                'DropScore.'
+            )
+        for step in steps:
             if isinstance(step, FormatGCNInput):
                 self._warn_of_dropped(samples, shapes, step.num_person)
         coarse = [s for s in samples if s['keypoint'].dtype == np.float16]

@@ -418,8 +418,8 @@ def read_features(
 
     Raises:
         OSError: It cannot be opened.
-        ValueError: It is no such file, lacks labels, or holds one vector a
-            token.
+        ValueError: It is no such file, lacks labels, holds one vector a
+            token, or something else than numbers and names.
     """
     arrays = read_arrays(path)
     absent = {'features', 'labels', 'names'} - set(arrays)
@@ -435,5 +435,11 @@ def read_features(
             f'{path} has features {x.shape}, labels {y.shape} and '
             f'{len(names)} names; expected one vector, label and name a '
             'sample (no --per-token).'
+        )
+    kinds = [array.dtype.kind for array in (x, y, names)]
+    if kinds[0] != 'f' or kinds[1] not in 'iu' or kinds[2] != 'U':
+        raise ValueError(
+            f'{path} has features of {x.dtype}, labels of {y.dtype} and names '
+            f'of {names.dtype}; expected floats, integers and text.'
         )
     return x, y, names.tolist()
