@@ -1,5 +1,6 @@
 """MAMP with backbones that see whole skeletons, and as an auxiliary loss."""
 
+import copy
 from pathlib import Path
 
 import mmaction
@@ -255,6 +256,19 @@ def test_labelled_samples_alone_are_classified(backbone, labels):
     for name, param in model.named_parameters():
         reached = bool(labelled) or 'cls_head' not in name
         assert (param.grad is not None) == reached, name
+
+
+def test_norms_are_those_of_the_whole_batch():
+    """Also where one sample alone has a label."""
+    inputs, samples = circling([UNLABELLED, 1, UNLABELLED, UNLABELLED])
+    model = auxiliary(cls_head=gcn_head(3)).train()
+    twin = copy.deepcopy(model)
+    losses = model(inputs, samples, mode='loss')
+    scores = twin.cls_head(twin.backbone(inputs[:, 0]))
+    wanted = nn.functional.cross_entropy(scores[1:2], torch.tensor([1]))
+    torch.testing.assert_close(losses['loss_cls'], wanted)
+    for found, expected in zip(model.buffers(), twin.buffers()):
+        torch.testing.assert_close(found, expected)
 
 
 @BACKBONES

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -239,11 +241,17 @@ def test_unlabelled_samples_may_stay(build, data):
     assert list(labels) == data['split']['xsub_train']
     assert {k: v for k, v in labels.items() if v != UNLABELLED} == drawn
     assert all(s['label'] >= 0 for s in data['annotations'])
+    more = build(data, **options, unlabelled='keep', labelled_share=0.6)
+    found = Counter(s['frame_dir'] for s in more.load_data_list())
+    # Six labelled samples and 24 others: 36 are 0.6 of 60.
+    assert found == {name: 6 if name in drawn else 1 for name in labels}
 
 
 @pytest.mark.parametrize(
     'options, message',
     [
+        (dict(labelled_share=0.5), "labelled_share=0.5 .*unlabelled='keep'"),
+        (dict(unlabelled='keep', labelled_share=1), r'must be in \[0, 1\)'),
         (dict(unlabelled='hide'), "neither 'drop' nor 'keep'"),
         (dict(unlabelled='keep', multi_class=True), 'one class a sample'),
         (dict(label_balanced=True, multi_class=True), 'one class a sample'),

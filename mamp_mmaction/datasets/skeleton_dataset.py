@@ -1,4 +1,5 @@
 import logging
+import math
 import os.path as osp
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -55,10 +56,15 @@ class SkeletonDataset(PoseDataset):
         unlabelled (str): What becomes of the other samples: ``'drop'``, or
             ``'keep'`` with label -1, for :class:`RecognizerMAMP`, which
             trains on them without labels. Defaults to ``'drop'``.
+        labelled_share (float): With ``unlabelled='keep'``, labelled samples
+            are repeated until they are at least this share of all, so that
+            a batch has enough of them to learn from. Defaults to 0: none is
+            repeated.
         kwargs (dict): Further arguments of ``PoseDataset``.
 
     Raises:
-        ValueError: If label_ratio is outside (0, 1], unlabelled is unknown,
+        ValueError: If label_ratio is outside (0, 1], labelled_share outside
+            [0, 1) or without unlabelled='keep', unlabelled is unknown,
             several classes a sample are to be balanced or kept without a
             label, or the file is broken (:meth:`load_data_list`).
     """
@@ -73,6 +79,7 @@ class SkeletonDataset(PoseDataset):
         label_balanced: bool = False,
         label_seed: int = 0,
         unlabelled: str = 'drop',
+        labelled_share: float = 0.0,
         **kwargs,
     ) -> None:
         if unlabelled not in ('drop', 'keep'):
@@ -91,10 +98,18 @@ class SkeletonDataset(PoseDataset):
             )
         if not 0 < label_ratio <= 1:
             raise ValueError(f'label_ratio={label_ratio} must be in (0, 1].')
+        if not 0 <= labelled_share < 1 or (
+            labelled_share and unlabelled != 'keep'
+        ):
+            raise ValueError(
+                f'labelled_share={labelled_share} must be in [0, 1), and '
+                "needs unlabelled='keep'."
+            )
         self.label_ratio = label_ratio
         self.label_balanced = label_balanced
         self.label_seed = label_seed
         self.unlabelled = unlabelled
+        self.labelled_share = labelled_share
         super().__init__(
             ann_file, pipeline, split=split, num_classes=num_classes, **kwargs
         )
@@ -272,10 +287,16 @@ class SkeletonDataset(PoseDataset):
         if self.unlabelled == 'drop':
             return [samples[i] for i in np.sort(order[:count])]
         labelled = set(order[:count].tolist())
-        return [
-            sample if i in labelled else dict(sample, label=UNLABELLED)
-            for i, sample in enumerate(samples)
-        ]
+        others = len(samples) - count
+        wanted = others * self.labelled_share / (1 - self.labelled_share)
+        times = max(math.ceil(wanted / count), 1)
+        kept = []
+        for index, sample in enumerate(samples):
+            if index in labelled:
+                kept += [sample] * times
+            else:
+                kept.append(dict(sample, label=UNLABELLED))
+        return kept
 
     @staticmethod
     def _take_turns(order: np.ndarray, labels: list[int]) -> np.ndarray:

@@ -12,9 +12,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..datasets.skeleton_dataset import UNLABELLED
 from .mamp import MaskedMotionPrediction
 
-# A BatchNorm cannot train on a single sample.
-LEAST_SAMPLES = 2
-
 
 @MODELS.register_module()
 class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
@@ -23,9 +20,10 @@ class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
     In training the backbone classifies the whole skeletons and also predicts
     the motion of masked patches, as :class:`MAMP` does with it. Samples
     without a label (``SkeletonDataset(unlabelled='keep')``) count in the
-    auxiliary loss alone. In evaluation it is a plain recogniser, and its
-    ``backbone`` and ``cls_head`` weights are those of one; ``backbone``,
-    ``neck`` and ``head`` are those of :class:`MAMP`.
+    auxiliary loss alone, but a BatchNorm takes its statistics from all. In
+    evaluation it is a plain recogniser, and its ``backbone`` and ``cls_head``
+    weights are those of one; ``backbone``, ``neck`` and ``head`` are those of
+    :class:`MAMP`.
 
     Args:
         backbone (dict): Config of the backbone, any that :class:`MAMP`
@@ -105,13 +103,13 @@ class RecognizerMAMP(MaskedMotionPrediction, RecognizerGCN):
             params = self.cls_head.parameters() if waiting else ()
             none = inputs.new_zeros(())
             return dict(loss_cls=sum((0 * p.sum() for p in params), none))
-        # A single one is joined by another, whose scores are left out.
-        others = [i for i in range(len(data_samples)) if i not in labelled]
-        rows = labelled + others[: max(LEAST_SAMPLES - len(labelled), 0)]
-        features, _ = self.extract_feat(inputs[rows])
-        scores = self.cls_head(features)
+        if any(training_norms(self.backbone, self.cls_head)):
+            # The few labelled ones make statistics of no use.
+            scores = self.cls_head(self.extract_feat(inputs)[0])[labelled]
+        else:
+            scores = self.cls_head(self.extract_feat(inputs[labelled])[0])
         return self.cls_head.loss_by_feat(
-            scores[: len(labelled)], [data_samples[i] for i in labelled]
+            scores, [data_samples[i] for i in labelled]
         )
 
 
@@ -125,11 +123,7 @@ def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
         module (nn.Module): The module; its BatchNorms still normalise by the
             batch where they train.
     """
-    norms = [
-        m
-        for m in module.modules()
-        if isinstance(m, _BatchNorm) and m.track_running_stats and m.training
-    ]
+    norms = [m for m in training_norms(module) if m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:
@@ -137,3 +131,18 @@ def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+def training_norms(*modules: nn.Module) -> Iterator[_BatchNorm]:
+    """Find each BatchNorm that normalises by the batch.
+
+    Args:
+        modules (nn.Module): Where to look.
+
+    Yields:
+        _BatchNorm: One in training mode.
+    """
+    for module in modules:
+        for part in module.modules():
+            if isinstance(part, _BatchNorm) and part.training:
+                yield part
