@@ -18,5 +18,10 @@ model = dict(
     motion_weight=0.5,
 )
 train_dataloader = dict(
-    dataset=dict(label_ratio=0.1, label_balanced=True, unlabelled='keep')
+    dataset=dict(
+        label_ratio=0.1,
+        label_balanced=True,
+        unlabelled='keep',
+        labelled_share=0.25,
+    )
 )
