@@ -496,7 +496,9 @@ def _values(node, key: str | None = None) -> Iterator:
             yield from _values(child, key)
 
 
-def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
+def load_config(
+    path: str | Path, options: Sequence[str] = (), needed: Sequence[str] = ()
+) -> Config:
     """Read a config, with the settings of a command line.
 
     Its scope becomes the default one, and all of the toolbox is registered.
@@ -506,13 +508,14 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
             and its path among the configs of the package.
         options (Sequence[str]): ``KEY=VALUE``, which replace settings of the
             config. Defaults to none.
+        needed (Sequence[str]): What it has to have. Defaults to nothing.
 
     Returns:
         Config: The config.
 
     Raises:
         OSError: There is no such file.
-        ValueError: It is no config by its name.
+        ValueError: It is no config by its name, or lacks something needed.
     """
     if Path(path).suffix not in CONFIG_FILES:
         raise ValueError(f'{path} is no config, expected a .py file.')
@@ -524,5 +527,8 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
         parser.add_argument('--cfg-options', nargs='+', action=DictAction)
         read = parser.parse_args(['--cfg-options', *options])
         cfg.merge_from_dict(read.cfg_options)
+    for part in needed:
+        if not cfg.get(part):
+            raise ValueError(f'{path} has no {part}.')
     init_default_scope(cfg.get('default_scope') or 'mmaction')
     return cfg

@@ -79,9 +79,7 @@ def measure(name, args):
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    cfg = load_config(name)
-    if 'model' not in cfg:
-        raise ValueError('the config has no model.')
+    cfg = load_config(name, needed=['model'])
     tune = (cfg.get('env_cfg') or {}).get('cudnn_benchmark', False)
     torch.backends.cudnn.benchmark = tune
     torch.manual_seed(0)

@@ -59,13 +59,8 @@ def build_recogniser(args):
     from mamp_mmaction.config import load_config
     from mamp_mmaction.models.state_dict_checks import load_weights
 
-    cfg = load_config(args.config)
-    if 'model' not in cfg:
-        raise ValueError(f'{args.config} has no model.')
-    try:
-        model = MODELS.build(cfg.model).eval()
-    except KeyError as error:  # mmengine's, of what is in no registry
-        raise ValueError(error.args[0]) from error
+    cfg = load_config(args.config, needed=['model'])
+    model = MODELS.build(cfg.model).eval()
     if not isinstance(model, RecognizerGCN) or not model.with_cls_head:
         raise ValueError(
             f'{args.config} is of a {type(model).__name__}, which is not '

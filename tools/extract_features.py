@@ -82,15 +82,10 @@ def run(args):
 
     check_writable(args.out)
     device = usable_device(args.device)
-    try:
-        cfg = load_config(args.config, args.cfg_options)
-        if 'model' not in cfg:
-            raise ValueError(f'{args.config} has no model.')
-        checkpoint = None if args.checkpoint == 'none' else args.checkpoint
-        model = model_with_backbone(cfg, checkpoint, args.seed).to(device)
-        dataloader = split_dataloader(cfg, args.split, args.batch_size)
-    except KeyError as error:  # mmengine's, of what is in no registry
-        raise ValueError(error.args[0]) from error
+    cfg = load_config(args.config, args.cfg_options, needed=['model'])
+    checkpoint = None if args.checkpoint == 'none' else args.checkpoint
+    model = model_with_backbone(cfg, checkpoint, args.seed).to(device)
+    dataloader = split_dataloader(cfg, args.split, args.batch_size)
     found = extract_features(
         model, dataloader, args.per_token, show_progress=True
     )

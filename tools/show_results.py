@@ -244,15 +244,10 @@ def attribution(args):
     from mamp_mmaction.utils import markdown_table
     from mamp_mmaction.utils.pictures import draw_contributions
 
-    try:
-        cfg = load_config(args.config, args.cfg_options)
-        if 'model' not in cfg:
-            raise ValueError(f'{args.config} has no model.')
-        model = MODELS.build(cfg.model)
-        load_weights(model, args.checkpoint)
-        dataset = split_dataloader(cfg, 'test').dataset
-    except KeyError as error:  # mmengine's, of what is in no registry
-        raise ValueError(error.args[0]) from error
+    cfg = load_config(args.config, args.cfg_options, needed=['model'])
+    model = MODELS.build(cfg.model)
+    load_weights(model, args.checkpoint)
+    dataset = split_dataloader(cfg, 'test').dataset
     samples, rows = [], []
     given = args.layout or cfg.get('model_layout')
     for place in choose_samples(dataset, args.samples):

@@ -42,10 +42,9 @@ def _compile_or_refuse(self, target):
 
 
 def _draw_or_refuse(self, batch_idx, data_batch, data_samples, step=0):
-    inputs = data_batch['inputs']
-    if isinstance(inputs, dict):  # of several modalities, none of a skeleton
-        inputs = []
-    shapes = {tuple(x.shape) for x in inputs}
+    # Of several modalities there is a dictionary, none of a skeleton alone.
+    tensors = [x for x in data_batch['inputs'] if not isinstance(x, str)]
+    shapes = {tuple(x.shape) for x in tensors}
     if self.enable and any(len(shape) != 4 for shape in shapes):
         raise ValueError(
             'VisualizationHook draws videos (C, T, H, W), but the inputs '

@@ -146,21 +146,10 @@ def _plain_dataset(cfg: dict, pipeline: list[dict] | None) -> ConfigDict:
     # Else a sample that its pipeline refuses is replaced by another one.
     cfg.test_mode = True
     if pipeline is not None:
-        own = [step for step in cfg.pipeline if is_mapping(step)]
-        cfg.pipeline = own + [s for s in pipeline if not is_mapping(s)]
+        own = [s for s in cfg.pipeline if type_name(s) == 'MapJoints']
+        others = [s for s in pipeline if type_name(s) != 'MapJoints']
+        cfg.pipeline = own + others
     return cfg
-
-
-def is_mapping(step: dict) -> bool:
-    """Whether a step of a pipeline maps stored joints to the model's.
-
-    Args:
-        step (dict): Its config.
-
-    Returns:
-        bool: True of ``MapJoints``.
-    """
-    return type_name(step) == 'MapJoints'
 
 
 def model_with_backbone(

@@ -257,19 +257,14 @@ def main(argv=None) -> None:
         )
         if args.split_column:
             val = {name for name, (_, part) in rows.items() if part == 'val'}
+            fault = f'column {args.split_column!r} puts all files into one '
+            fault += 'split.'
         else:
             val = draw_val(labels, args.val_share, args.seed)
+            fault = 'no class has two files, of which one could be drawn for '
+            fault += 'val: give --split-column.'
         if not 0 < len(val) < len(rows):
-            raise ValueError(
-                f'{args.labels}: '
-                + (
-                    f'column {args.split_column!r} puts all files into one '
-                    'split.'
-                    if args.split_column
-                    else 'no class has two files, of which one could be '
-                    'drawn for val: give --split-column.'
-                )
-            )
+            raise ValueError(f'{args.labels}: {fault}')
         convert(
             partial(
                 read_sequence,
