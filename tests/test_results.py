@@ -34,6 +34,8 @@ ROWS = {
         'without': 'stgcnpp-none',
         'with pre-training': 'stgcnpp-union',
         'with': 'stgcnpp-union',
+        'beside the labels': 'stgcnpp-auxiliary',
+        'beside': 'stgcnpp-auxiliary',
     },
     'study': {
         'none': 'none',
